@@ -1,0 +1,184 @@
+//! The loader: same batches from any number of threads, resume, early end, bad options.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use flatmin_data::{ArrayOptions, Batch, Dataset, ImageShape, Loader, LoaderOptions, Pixels, Transform, digits};
+
+fn options(set: &Dataset, threads: usize) -> LoaderOptions {
+    LoaderOptions {
+        batch_size: 32,
+        shuffle: true,
+        seed: 11,
+        threads,
+        prefetch: 5,
+        transform: Transform { normalization: set.normalization().clone(), pad_crop: Some(2), flip: true },
+        ..LoaderOptions::new(Transform::plain(set.normalization().clone()))
+    }
+}
+
+fn loader(threads: usize, change: impl Fn(&mut LoaderOptions)) -> Loader {
+    let set = digits().unwrap();
+    let mut options = options(&set, threads);
+    change(&mut options);
+    Loader::new(set, options).unwrap()
+}
+
+fn hash(batch: &Batch) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let bits: Vec<u32> = batch.images.iter().map(|v| v.to_bits()).collect();
+    (bits, &batch.labels, batch.count).hash(&mut hasher);
+    hasher.finish()
+}
+
+fn hashes(loader: &Loader, epoch: u64, start_batch: usize) -> Vec<u64> {
+    let batches = loader.epoch(epoch, start_batch);
+    batches
+        .map(|batch| {
+            let batch = batch.unwrap();
+            let hash = hash(&batch);
+            loader.recycle(batch);
+            hash
+        })
+        .collect()
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_batches() {
+    let expected = hashes(&loader(0, |_| ()), 4, 0);
+    assert_eq!(expected.len(), 57);
+    for threads in [1, 2, 7] {
+        let loader = loader(threads, |_| ());
+        assert_eq!(hashes(&loader, 4, 0), expected, "{threads} threads");
+        // Once more, now with recycled buffers from the first time.
+        assert_eq!(hashes(&loader, 4, 0), expected, "{threads} threads, recycled");
+    }
+    for prefetch in [0, 1, 50] {
+        let loader = loader(3, |o| o.prefetch = prefetch);
+        assert_eq!(hashes(&loader, 4, 0), expected, "prefetch {prefetch}");
+    }
+}
+
+#[test]
+fn resuming_gives_what_the_whole_epoch_gives_there() {
+    let whole = hashes(&loader(2, |_| ()), 1, 0);
+    for threads in [0, 1, 3] {
+        let loader = loader(threads, |_| ());
+        for start in [1, 20, 56] {
+            assert_eq!(hashes(&loader, 1, start), whole[start..]);
+        }
+        assert_eq!(loader.epoch(1, 57).count(), 0);
+        let mut beyond = loader.epoch(1, 58);
+        assert_eq!(beyond.next().unwrap().unwrap_err().code(), "ERR_FLATMIN_OPTION");
+        assert!(beyond.next().is_none());
+    }
+}
+
+#[test]
+fn epochs_and_seeds_differ() {
+    let one = loader(1, |_| ());
+    let other = loader(1, |o| o.seed = 12);
+    let first = hashes(&one, 0, 0);
+    assert_ne!(hashes(&one, 1, 0), first);
+    assert_ne!(hashes(&other, 0, 0), first);
+}
+
+/// 25 images whose only pixel is their number.
+fn numbered(change: impl Fn(&mut LoaderOptions)) -> Loader {
+    let shape = ImageShape { height: 1, width: 1, channels: 1 };
+    let pixels = Pixels::F32((0..25).map(|i| i as f32).collect());
+    let labels = (0..25).collect();
+    let set = Dataset::from_arrays(pixels, shape, labels, ArrayOptions::default()).unwrap();
+    let identity = flatmin_data::Normalization::identity(1);
+    let mut options = LoaderOptions { batch_size: 10, ..LoaderOptions::new(Transform::plain(identity)) };
+    change(&mut options);
+    Loader::new(set, options).unwrap()
+}
+
+#[test]
+fn an_epoch_shows_each_image_once_with_its_label() {
+    for shuffle in [false, true] {
+        let loader = numbered(|o| o.shuffle = shuffle);
+        let batches: Vec<Batch> = loader.epoch(0, 0).map(Result::unwrap).collect();
+        assert_eq!(batches.iter().map(|b| b.count).collect::<Vec<_>>(), [10, 10, 5]);
+        let mut seen: Vec<i64> = Vec::new();
+        for batch in &batches {
+            let pixels: Vec<i64> = batch.images.iter().map(|&v| v as i64).collect();
+            assert_eq!(pixels, batch.labels);
+            seen.extend(&batch.labels);
+        }
+        let in_order: Vec<i64> = (0..25).collect();
+        assert_eq!(seen == in_order, !shuffle);
+        seen.sort_unstable();
+        assert_eq!(seen, in_order);
+    }
+}
+
+#[test]
+fn drop_last_leaves_out_the_batch_that_is_not_full() {
+    let loader = numbered(|o| o.drop_last = true);
+    assert_eq!(loader.len(), 2);
+    assert!(loader.epoch(0, 0).all(|b| b.unwrap().count == 10));
+}
+
+#[test]
+fn a_batch_after_a_longer_recycled_one_has_its_own_size() {
+    let loader = numbered(|o| o.threads = 0);
+    for _ in 0..3 {
+        for (batch, count) in loader.epoch(0, 0).zip([10, 10, 5]) {
+            let batch = batch.unwrap();
+            assert_eq!((batch.count, batch.images.len(), batch.labels.len()), (count, count, count));
+            loader.recycle(batch);
+        }
+    }
+}
+
+#[test]
+fn dropping_an_epoch_in_its_middle_does_not_hang() {
+    for threads in [1, 2, 7] {
+        let loader = loader(threads, |_| ());
+        for taken in [0, 1, 10] {
+            let mut epoch = loader.epoch(0, 0);
+            epoch.by_ref().take(taken).for_each(|batch| drop(batch.unwrap()));
+            drop(epoch);
+        }
+    }
+}
+
+#[test]
+fn several_epochs_and_loaders_run_side_by_side() {
+    let (one, two) = (loader(2, |_| ()), loader(3, |o| o.seed = 5));
+    let (expected_one, expected_two) = (hashes(&one, 0, 0), hashes(&two, 0, 0));
+    let mut both = one.epoch(0, 0).zip(two.epoch(0, 0)).zip(one.epoch(0, 0));
+    for at in 0..57 {
+        let ((a, b), c) = both.next().unwrap();
+        assert_eq!(hash(&a.unwrap()), expected_one[at]);
+        assert_eq!(hash(&b.unwrap()), expected_two[at]);
+        assert_eq!(hash(&c.unwrap()), expected_one[at]);
+    }
+}
+
+#[test]
+fn an_epoch_outlives_its_loader() {
+    let loader = loader(2, |_| ());
+    let epoch = loader.epoch(0, 0);
+    drop(loader);
+    assert_eq!(epoch.map(Result::unwrap).count(), 57);
+}
+
+#[test]
+fn bad_options_are_refused_by_name() {
+    let set = digits().unwrap();
+    let refuse = |name: &str, change: &dyn Fn(&mut LoaderOptions)| {
+        let mut options = options(&set, 1);
+        change(&mut options);
+        let error = Loader::new(set.clone(), options).err().unwrap();
+        assert_eq!(error.code(), "ERR_FLATMIN_OPTION");
+        assert!(error.to_string().starts_with(name), "{error}");
+    };
+    refuse("batchSize", &|o| o.batch_size = 0);
+    refuse("batchSize", &|o| (o.batch_size, o.drop_last) = (2_000, true));
+    refuse("loaderThreads", &|o| o.threads = 100_000);
+    refuse("prefetch", &|o| o.prefetch = usize::MAX);
+    refuse("padCrop", &|o| o.transform.pad_crop = Some(8));
+    refuse("normalization.std", &|o| o.transform.normalization.std[0] = 0.0);
+}
