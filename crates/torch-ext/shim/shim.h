@@ -1,0 +1,73 @@
+// The C interface between Rust and the parts of libtorch that tch does not expose.
+// No exception crosses it: a call that can fail returns an error text that the caller frees with flatmin_free_error.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <exception>
+
+#include <ATen/core/Tensor.h>
+
+extern "C" {
+void flatmin_free_error(char* error);
+
+// allocator.cpp
+void flatmin_install_allocator(void);
+void flatmin_trim_allocator(void);
+
+// norm_act.cpp
+// The kernels are Rust's; `wide` says float64, else float32. Per-channel numbers are doubles. A null `residual`, `y` or
+// `passed` means that there is none.
+struct flatmin_norm_act_kernels {
+  void (*moments)(bool wide, const void* x, int64_t len, int64_t channels, double* mean, double* variance);
+  void (*forward)(bool wide, const void* x, const void* residual, void* y, int64_t len, int64_t channels,
+                  const double* scale, const double* shift);
+  void (*sums)(bool wide, const void* x, const void* dy, const void* y, int64_t len, int64_t channels,
+               const double* scale, const double* shift, const double* mean, double* sums);
+  void (*gradient)(bool wide, const void* x, const void* dy, const void* y, void* dx, void* passed, int64_t len,
+                   int64_t channels, const double* scale, const double* shift, const double* coefficients);
+};
+char* flatmin_norm_act(const flatmin_norm_act_kernels* kernels, const at::Tensor* x, const at::Tensor* residual,
+                       const at::Tensor* gamma, const at::Tensor* beta, const at::Tensor* running_mean,
+                       const at::Tensor* running_variance, double momentum, double eps, at::Tensor** out);
+
+// runtime.cpp
+void flatmin_parallel_for(int64_t workers, void (*body)(void* context, int64_t worker), void* context);
+void flatmin_set_num_threads(int threads);
+int flatmin_num_threads(void);
+int flatmin_set_flush_denormal(int on);
+const char* flatmin_cpu_capability(void);
+const char* flatmin_torch_version(void);
+
+// tensor.cpp
+void flatmin_bump_version(const at::Tensor* tensor);
+uint64_t flatmin_version(const at::Tensor* tensor);
+void flatmin_clear_grad(at::Tensor* tensor);
+char* flatmin_channels_last(const at::Tensor* tensor, at::Tensor** out);
+char* flatmin_generator_new(uint64_t seed, void** out);
+void flatmin_generator_free(void* generator);
+char* flatmin_generator_set_seed(void* generator, uint64_t seed);
+char* flatmin_generator_uniform(void* generator, at::Tensor* tensor, double low, double high);
+char* flatmin_generator_normal(void* generator, at::Tensor* tensor, double mean, double deviation);
+char* flatmin_generator_bernoulli(void* generator, at::Tensor* tensor, double probability);
+}
+
+namespace flatmin {
+
+// Runs `body`; answers null, or the text of what it threw.
+template <typename Body>
+char* guarded(Body&& body) noexcept {
+  try {
+    body();
+    return nullptr;
+  } catch (const c10::Error& error) {
+    return strdup(error.what_without_backtrace());
+  } catch (const std::exception& error) {
+    return strdup(error.what());
+  } catch (...) {
+    return strdup("libtorch threw something that is not an exception");
+  }
+}
+
+}  // namespace flatmin

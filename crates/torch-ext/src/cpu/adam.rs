@@ -1,0 +1,114 @@
+//! The descent write of Adam (Kingma and Ba 2015, algorithm 1) and AdamW (Loshchilov and Hutter 2019, algorithm 2),
+//! restoring the working weights on the way.
+
+use multiversion::multiversion;
+
+use super::layout::Layout;
+use super::memory::{CHUNK, fence, prefetch, should_stream, store};
+use super::slab::{GradientTable, Real, Slab};
+use crate::parallel_for;
+
+/// Options of one parameter group.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamStep {
+    pub lr: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub eps: f64,
+    pub weight_decay: f64,
+    /// True for AdamW: `w -= lr weight_decay w` apart from the moments; false adds `weight_decay w` to the gradient.
+    pub decoupled: bool,
+}
+
+/// Steps every segment that has a gradient and sets working = master everywhere.
+///
+/// `steps` has one entry for each group; `counts` says of each segment the how-manieth step this is, from 1.
+#[allow(clippy::too_many_arguments)] // Four arenas, their gradients and two tables.
+pub fn adam<T: Real>(
+    layout: &Layout,
+    master: Slab<T>,
+    working: Slab<T>,
+    first_moment: Slab<T>,
+    second_moment: Slab<T>,
+    gradients: &GradientTable<'_, T>,
+    steps: &[AdamStep],
+    counts: &[u64],
+) {
+    let blocks = layout.blocks();
+    parallel_for(blocks.len(), |index| {
+        let block = &blocks[index];
+        let range = || block.global.clone();
+        // SAFETY: blocks are disjoint; the four arenas are different.
+        let (weights, working) = unsafe { (master.write(range()), working.write(range())) };
+        let Some(gradient) = gradients.block(block.segment, block.local.clone()) else {
+            working.copy_from_slice(weights);
+            return;
+        };
+        let (m, v) = unsafe { (first_moment.write(range()), second_moment.write(range())) };
+        let step = &steps[layout.segment_of(block).group];
+        let stream = should_stream(working, master.len());
+        update(weights, working, (m, v), gradient, &Rates::new(step, counts[block.segment]), stream);
+    });
+}
+
+/// The numbers of one update, bias corrections worked in.
+struct Rates<T> {
+    shrink: T,
+    decay: T,
+    enter1: T,
+    keep2: T,
+    enter2: T,
+    size: T,
+    correction: T,
+    eps: T,
+}
+
+impl<T: Real> Rates<T> {
+    fn new(step: &AdamStep, count: u64) -> Self {
+        let exponent = count as f64;
+        let (correction1, correction2) = (1.0 - step.beta1.powf(exponent), 1.0 - step.beta2.powf(exponent));
+        let (shrink, decay) = match step.decoupled {
+            true => (1.0 - step.lr * step.weight_decay, 0.0),
+            false => (1.0, step.weight_decay),
+        };
+        Self {
+            shrink: T::of(shrink),
+            decay: T::of(decay),
+            enter1: T::of(1.0 - step.beta1),
+            keep2: T::of(step.beta2),
+            enter2: T::of(1.0 - step.beta2),
+            size: T::of(step.lr / correction1),
+            correction: T::of(correction2.sqrt()),
+            eps: T::of(step.eps),
+        }
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma"))]
+fn update<T: Real>(
+    weights: &mut [T],
+    working: &mut [T],
+    moments: (&mut [T], &mut [T]),
+    gradient: &[T],
+    rates: &Rates<T>,
+    stream: bool,
+) {
+    let moments = moments.0.chunks_mut(CHUNK).zip(moments.1.chunks_mut(CHUNK));
+    let chunks = weights.chunks_mut(CHUNK).zip(working.chunks_mut(CHUNK)).zip(moments).zip(gradient.chunks(CHUNK));
+    for (((weights, working), (m, v)), gradient) in chunks {
+        prefetch(weights);
+        prefetch(m);
+        prefetch(v);
+        prefetch(gradient);
+        let mut next = [T::zero(); CHUNK];
+        for ((((next, w), m), v), &g) in next.iter_mut().zip(&mut *weights).zip(m).zip(v).zip(gradient) {
+            let d = g + rates.decay * *w;
+            *m += rates.enter1 * (d - *m);
+            *v = rates.keep2 * *v + rates.enter2 * d * d;
+            *next = *w * rates.shrink - rates.size * *m / (v.sqrt() / rates.correction + rates.eps);
+            *w = *next;
+        }
+        store(working, &next, stream);
+    }
+    fence();
+}

@@ -1,0 +1,64 @@
+//! Raw declarations of the shim's C interface (`shim/shim.h`). Everything above this file is safe.
+
+use std::ffi::{c_char, c_int, c_void};
+use torch_sys::C_tensor;
+
+/// The kernels that `shim/norm_act.cpp` calls back (its struct `flatmin_norm_act_kernels`).
+#[repr(C)]
+pub struct NormActKernels {
+    pub moments: extern "C" fn(bool, *const c_void, i64, i64, *mut f64, *mut f64),
+    pub forward: extern "C" fn(bool, *const c_void, *const c_void, *mut c_void, i64, i64, *const f64, *const f64),
+    #[rustfmt::skip]
+    pub sums: extern "C" fn(
+        bool, *const c_void, *const c_void, *const c_void, i64, i64, *const f64, *const f64, *const f64, *mut f64,
+    ),
+    #[rustfmt::skip]
+    pub gradient: extern "C" fn(
+        bool, *const c_void, *const c_void, *const c_void, *mut c_void, *mut c_void, i64, i64, *const f64, *const f64,
+        *const f64,
+    ),
+}
+
+unsafe extern "C" {
+    pub fn flatmin_free_error(error: *mut c_char);
+
+    pub fn flatmin_install_allocator();
+    pub fn flatmin_trim_allocator();
+
+    pub fn flatmin_norm_act(
+        kernels: *const NormActKernels,
+        x: *const C_tensor,
+        residual: *const C_tensor,
+        gamma: *const C_tensor,
+        beta: *const C_tensor,
+        running_mean: *const C_tensor,
+        running_variance: *const C_tensor,
+        momentum: f64,
+        eps: f64,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+
+    pub fn flatmin_parallel_for(workers: i64, body: extern "C" fn(*mut c_void, i64), context: *mut c_void);
+    pub fn flatmin_set_num_threads(threads: c_int);
+    pub fn flatmin_num_threads() -> c_int;
+    pub fn flatmin_set_flush_denormal(on: c_int) -> c_int;
+    pub fn flatmin_cpu_capability() -> *const c_char;
+    pub fn flatmin_torch_version() -> *const c_char;
+
+    pub fn flatmin_bump_version(tensor: *const C_tensor);
+    pub fn flatmin_version(tensor: *const C_tensor) -> u64;
+    pub fn flatmin_clear_grad(tensor: *mut C_tensor);
+    pub fn flatmin_channels_last(tensor: *const C_tensor, out: *mut *mut C_tensor) -> *mut c_char;
+    pub fn flatmin_generator_new(seed: u64, out: *mut *mut c_void) -> *mut c_char;
+    pub fn flatmin_generator_free(generator: *mut c_void);
+    pub fn flatmin_generator_set_seed(generator: *mut c_void, seed: u64) -> *mut c_char;
+    pub fn flatmin_generator_uniform(generator: *mut c_void, tensor: *mut C_tensor, low: f64, high: f64)
+    -> *mut c_char;
+    pub fn flatmin_generator_normal(
+        generator: *mut c_void,
+        tensor: *mut C_tensor,
+        mean: f64,
+        deviation: f64,
+    ) -> *mut c_char;
+    pub fn flatmin_generator_bernoulli(generator: *mut c_void, tensor: *mut C_tensor, probability: f64) -> *mut c_char;
+}

@@ -1,0 +1,20 @@
+//! What flatmin needs of libtorch and tch lacks: a small C++ shim with its safe Rust face, and the fused kernels of the
+//! optimizers. Nothing that tch already has is here.
+
+mod error;
+mod ffi;
+mod generator;
+mod norm_act;
+mod runtime;
+mod tensor;
+
+pub mod cpu;
+
+pub use error::{Error, Result};
+pub use generator::Generator;
+pub use norm_act::{BatchNorm, batch_norm_relu};
+pub use runtime::{
+    configure, cpu_capability, num_threads, parallel_for, release_cached_memory, set_flush_denormal, set_num_threads,
+    torch_version,
+};
+pub use tensor::{bump_version, channels_last, clear_grad, version};
