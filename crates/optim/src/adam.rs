@@ -1,0 +1,88 @@
+//! Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019), each with PyTorch's meaning.
+
+use flatmin_nn::{Dtype, ParameterArena};
+use flatmin_torch_ext::cpu::{self, AdamStep, GradientTable, Real, Slab};
+use tch::Tensor;
+
+use crate::base::{BaseOptimizer, Update, with_real};
+use crate::error::Result;
+
+/// `m = b1 m + (1 - b1) d; v = b2 v + (1 - b2) d^2; w -= lr m^ / (sqrt(v^) + eps)`, with bias-corrected moments and
+/// `d = g + wd w`; decoupled: `d = g` and `w -= lr wd w` apart.
+pub struct Adam {
+    betas: [f64; 2],
+    eps: f64,
+    decoupled: bool,
+    first_moment: Tensor,
+    second_moment: Tensor,
+    counts: Vec<u64>,
+}
+
+impl Adam {
+    pub fn new(betas: [f64; 2], eps: f64, decoupled: bool, parameters: &ParameterArena) -> Result<Self> {
+        Ok(Self {
+            betas,
+            eps,
+            decoupled,
+            first_moment: parameters.like()?,
+            second_moment: parameters.like()?,
+            counts: vec![0; parameters.segments().len()],
+        })
+    }
+}
+
+impl BaseOptimizer for Adam {
+    fn descend(&mut self, update: Update<'_>) -> Result<()> {
+        let steps: Vec<AdamStep> = update
+            .groups
+            .iter()
+            .map(|group| AdamStep {
+                lr: group.lr * update.lr_factor,
+                beta1: self.betas[0],
+                beta2: self.betas[1],
+                eps: self.eps,
+                weight_decay: group.weight_decay,
+                decoupled: self.decoupled,
+            })
+            .collect();
+        for (count, gradient) in self.counts.iter_mut().zip(update.gradients.tensors()) {
+            *count += u64::from(gradient.is_some());
+        }
+        with_real!(update.parameters.dtype(), run(&update, self, &steps));
+        Ok(())
+    }
+
+    fn arenas(&self) -> Vec<(&'static str, &Tensor)> {
+        vec![("first_moment", &self.first_moment), ("second_moment", &self.second_moment)]
+    }
+
+    fn arena_mut(&mut self, name: &str, _parameters: &ParameterArena) -> Result<Option<&Tensor>> {
+        Ok(match name {
+            "first_moment" => Some(&self.first_moment),
+            "second_moment" => Some(&self.second_moment),
+            _ => None,
+        })
+    }
+
+    fn counts(&self) -> &[u64] {
+        &self.counts
+    }
+
+    fn set_counts(&mut self, counts: Vec<u64>) {
+        self.counts = counts;
+    }
+}
+
+fn run<T: Real>(update: &Update<'_>, adam: &Adam, steps: &[AdamStep]) {
+    let gradients = GradientTable::<T>::new(update.gradients.tensors());
+    cpu::adam(
+        update.layout,
+        Slab::of(update.parameters.master()),
+        Slab::of(update.parameters.working()),
+        Slab::of(&adam.first_moment),
+        Slab::of(&adam.second_moment),
+        &gradients,
+        steps,
+        &adam.counts,
+    );
+}
