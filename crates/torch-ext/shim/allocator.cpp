@@ -20,6 +20,7 @@ namespace {
 
 constexpr size_t kSmall = size_t{256} << 10;
 constexpr size_t kHugePage = size_t{2} << 20;
+constexpr size_t kPage = 4096;
 constexpr size_t kAlignment = 64;
 
 // Sizes are rounded up to one of eight classes in each power of two: at most 12.5 % is lost.
@@ -52,9 +53,15 @@ class Pool {
     return block;
   }
 
-  void give(void* block) {
+  // Takes a block back; false if it is not one of the pool's.
+  bool give(void* block) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    free_[sizes_.at(block)].push_back(block);
+    const auto found = sizes_.find(block);
+    if (found == sizes_.end()) {
+      return false;
+    }
+    free_[found->second].push_back(block);
+    return true;
   }
 
   // Returns all cached blocks to the system.
@@ -73,7 +80,7 @@ class Pool {
   static void* map(size_t bytes) {
     void* block = nullptr;
     const bool huge = bytes >= kHugePage;
-    if (posix_memalign(&block, huge ? kHugePage : kAlignment, bytes) != 0) {
+    if (posix_memalign(&block, huge ? kHugePage : kPage, bytes) != 0) {
       return nullptr;
     }
     if (huge) {
@@ -94,12 +101,13 @@ Pool& pool() {
   return *instance;
 }
 
-void delete_small(void* block) {
-  std::free(block);
-}
-
-void delete_large(void* block) {
-  pool().give(block);
+// One deleter for both kinds of block, as libtorch demands of an allocator that is used raw. The pool's blocks start at a
+// page; other pointers need no look-up.
+void release(void* block) {
+  const bool may_be_pooled = reinterpret_cast<uintptr_t>(block) % kPage == 0;
+  if (!(may_be_pooled && pool().give(block))) {
+    std::free(block);
+  }
 }
 
 class CachingAllocator final : public c10::Allocator {
@@ -107,19 +115,21 @@ class CachingAllocator final : public c10::Allocator {
   c10::DataPtr allocate(size_t bytes) override {
     const c10::Device device(c10::DeviceType::CPU);
     if (bytes == 0) {
-      return {nullptr, nullptr, &delete_small, device};
+      return {nullptr, nullptr, &release, device};
     }
     if (bytes < kSmall) {
       void* block = nullptr;
       TORCH_CHECK(posix_memalign(&block, kAlignment, bytes) == 0, "not enough memory: ", bytes, " bytes were asked for");
-      return {block, block, &delete_small, device};
+      return {block, block, &release, device};
     }
     void* block = pool().take(size_class(bytes));
     TORCH_CHECK(block != nullptr, "not enough memory: ", bytes, " bytes were asked for");
-    return {block, block, &delete_large, device};
+    return {block, block, &release, device};
   }
 
-  // No raw_deleter: a block's deleter depends on its size, so there is not one for all.
+  c10::DeleterFnPtr raw_deleter() const override {
+    return &release;
+  }
 
   void copy_data(void* target, const void* source, size_t count) const override {
     default_copy_data(target, source, count);

@@ -1,0 +1,348 @@
+//! All parameters of a model in one flat *master* arena, and the *working* arena that the network reads.
+//!
+//! The ascent step of SAM writes working = master + eps and leaves the master alone, the descent step updates the master
+//! and rewrites working. So weights return to w bit for bit with no saved copy, a checkpoint never holds perturbed
+//! weights, and every update is a linear pass over memory.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use flatmin_torch_ext::{bump_version, clear_grad};
+use tch::{Device, Kind, Tensor, no_grad};
+
+use crate::dtype::Dtype;
+use crate::error::{Error, Result};
+
+/// Segments start at multiples of this many elements, so that vector loads are aligned.
+pub const ALIGNMENT: usize = 32;
+
+/// What a parameter is, for rules such as "biases are not rescaled" or "no weight decay on norms".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ParamKind {
+    /// Convolution filters, `[out, in / groups, height, width]`.
+    ConvWeight,
+    /// `[out, in]`.
+    LinearWeight,
+    /// gamma of a normalisation layer.
+    NormWeight,
+    /// Bias of a convolution or linear layer.
+    Bias,
+    /// beta of a normalisation layer.
+    NormBias,
+}
+
+impl ParamKind {
+    /// False for biases and beta, which ASAM leaves unscaled (Kwon 2021, section 4).
+    pub fn is_weight(self) -> bool {
+        !matches!(self, Self::Bias | Self::NormBias)
+    }
+}
+
+/// A parameter to be placed: its name as PyTorch has it, shape and kind.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ParamSpec {
+    pub name: String,
+    pub shape: Vec<i64>,
+    pub kind: ParamKind,
+}
+
+/// Where a parameter lies in the arena. Offsets and lengths are in elements.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Segment {
+    pub name: String,
+    pub shape: Vec<i64>,
+    pub kind: ParamKind,
+    pub offset: usize,
+    pub len: usize,
+}
+
+impl Segment {
+    pub fn range(&self) -> Range<usize> {
+        self.offset..self.offset + self.len
+    }
+
+    /// Strides of the parameter: 4-D weights lie channels-last, as their gradients arrive.
+    pub fn strides(&self) -> Vec<i64> {
+        if let [_, inputs, height, width] = self.shape[..] {
+            return vec![inputs * height * width, 1, width * inputs, inputs];
+        }
+        let mut strides = vec![1; self.shape.len()];
+        for axis in (1..self.shape.len()).rev() {
+            strides[axis - 1] = strides[axis] * self.shape[axis];
+        }
+        strides
+    }
+
+    fn view_of(&self, arena: &Tensor) -> Result<Tensor> {
+        Ok(arena.f_as_strided(&self.shape, self.strides(), self.offset as i64)?)
+    }
+}
+
+/// The flat parameters of one model. `[length]` each for master and working, the same offsets in both.
+pub struct ParameterArena {
+    dtype: Dtype,
+    segments: Vec<Segment>,
+    index: HashMap<String, usize>,
+    master: Tensor,
+    working: Tensor,
+    leaves: Vec<Tensor>,
+}
+
+impl ParameterArena {
+    /// Places the parameters: matrices and filters first, then gammas, biases and betas; zero-filled.
+    ///
+    /// # Errors
+    /// Two parameters of one name, an empty or negative shape, or no memory.
+    pub fn new(params: &[ParamSpec], dtype: Dtype) -> Result<Self> {
+        let mut order: Vec<&ParamSpec> = params.iter().collect();
+        order.sort_by_key(|param| param.kind);
+        let mut segments = Vec::with_capacity(order.len());
+        let mut index = HashMap::new();
+        let mut end = 0;
+        for param in order {
+            if param.shape.is_empty() || param.shape.iter().any(|&size| size < 1) {
+                return Err(Error::shape(&param.name, &param.shape, "at least one dimension, all of them positive"));
+            }
+            if index.insert(param.name.clone(), segments.len()).is_some() {
+                return Err(Error::option("layer name", &param.name, "each parameter to have a name of its own"));
+            }
+            let len = param.shape.iter().product::<i64>() as usize;
+            segments.push(Segment {
+                name: param.name.clone(),
+                shape: param.shape.clone(),
+                kind: param.kind,
+                offset: end,
+                len,
+            });
+            end = (end + len).next_multiple_of(ALIGNMENT);
+        }
+        let zeros = || Tensor::f_zeros([end as i64], (dtype.kind(), Device::Cpu));
+        let (master, working) = (zeros()?, zeros()?);
+        let leaves = segments
+            .iter()
+            .map(|segment| Ok(segment.view_of(&working)?.f_detach()?.f_set_requires_grad(true)?))
+            .collect::<Result<_>>()?;
+        Ok(Self { dtype, segments, index, master, working, leaves })
+    }
+
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Elements of an arena, the gaps of the alignment included.
+    pub fn len(&self) -> usize {
+        self.master.numel()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// Trainable numbers, gaps not counted.
+    pub fn parameter_count(&self) -> usize {
+        self.segments.iter().map(|segment| segment.len).sum()
+    }
+
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.index.get(name).copied()
+    }
+
+    /// What the network reads: views of the working arena that collect gradients, in the order of the segments.
+    pub fn leaves(&self) -> &[Tensor] {
+        &self.leaves
+    }
+
+    /// The master arena, 1-D.
+    pub fn master(&self) -> &Tensor {
+        &self.master
+    }
+
+    /// The working arena, 1-D. Equal to the master but between an ascent and a descent step.
+    pub fn working(&self) -> &Tensor {
+        &self.working
+    }
+
+    /// A zero-filled arena with the same offsets, for momenta and averages.
+    pub fn like(&self) -> Result<Tensor> {
+        Ok(self.master.f_zeros_like()?)
+    }
+
+    /// A copy of a parameter's master values in PyTorch's layout.
+    pub fn read(&self, position: usize) -> Result<Tensor> {
+        self.read_from(&self.master, position)
+    }
+
+    /// A copy of a parameter's segment of any arena with these offsets, in PyTorch's layout.
+    pub fn read_from(&self, arena: &Tensor, position: usize) -> Result<Tensor> {
+        let view = self.segments[position].view_of(arena)?;
+        let mut copy = Tensor::f_empty(view.size(), (arena.kind(), Device::Cpu))?;
+        copy.f_copy_(&view)?;
+        Ok(copy)
+    }
+
+    /// Sets a parameter in the master and the working arena. The value is cast to the arena's dtype.
+    ///
+    /// # Errors
+    /// `ERR_FLATMIN_SHAPE` if the shapes differ.
+    pub fn write(&mut self, position: usize, value: &Tensor) -> Result<()> {
+        self.write_to(&self.master, position, value)?;
+        self.write_to(&self.working, position, value)
+    }
+
+    /// Sets a parameter's segment of any arena with these offsets.
+    pub fn write_to(&self, arena: &Tensor, position: usize, value: &Tensor) -> Result<()> {
+        let segment = &self.segments[position];
+        if value.size() != segment.shape {
+            return Err(Error::shape(&segment.name, &value.size(), format!("{:?}", segment.shape)));
+        }
+        no_grad(|| segment.view_of(arena)?.f_copy_(value).map_err(Error::from))
+    }
+
+    /// Makes working equal to master again: weights leave a perturbation, bit for bit.
+    pub fn sync_working(&mut self) -> Result<()> {
+        no_grad(|| self.working.f_copy_(&self.master))?;
+        Ok(())
+    }
+
+    /// Tells autograd that a kernel wrote the working arena through its raw pointer.
+    pub fn bump_working_version(&self) {
+        bump_version(&self.working);
+    }
+
+    /// The gradients that the backward passes since the last clearing left, one a segment; None where there was none.
+    pub fn gradients(&self) -> Result<Gradients> {
+        let tensors = self
+            .leaves
+            .iter()
+            .zip(&self.segments)
+            .map(|(leaf, segment)| {
+                let grad = leaf.f_grad()?;
+                if !grad.defined() {
+                    return Ok(None);
+                }
+                conform(grad, segment, self.dtype.kind()).map(Some)
+            })
+            .collect::<Result<_>>()?;
+        Ok(Gradients { tensors })
+    }
+
+    /// Forgets all gradients: `.grad` becomes undefined, the next backward pass stores its own tensors.
+    pub fn clear_gradients(&self) {
+        for leaf in &self.leaves {
+            clear_grad(leaf);
+        }
+    }
+}
+
+/// Gradients in the order of the segments, each dense in its parameter's memory layout.
+pub struct Gradients {
+    tensors: Vec<Option<Tensor>>,
+}
+
+impl Gradients {
+    pub fn tensors(&self) -> &[Option<Tensor>] {
+        &self.tensors
+    }
+
+    pub fn any(&self) -> bool {
+        self.tensors.iter().any(Option::is_some)
+    }
+}
+
+/// Autograd keeps a gradient in its parameter's layout; what comes otherwise (a user's own, say) is copied into it.
+fn conform(grad: Tensor, segment: &Segment, kind: Kind) -> Result<Tensor> {
+    let strides = segment.strides();
+    let dense = grad
+        .stride()
+        .iter()
+        .zip(&strides)
+        .zip(&segment.shape)
+        .all(|((found, expected), &size)| size == 1 || found == expected);
+    if dense && grad.kind() == kind {
+        return Ok(grad);
+    }
+    let mut copy = Tensor::f_empty_strided(&segment.shape, &strides, (kind, Device::Cpu))?;
+    no_grad(|| copy.f_copy_(&grad))?;
+    Ok(copy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arena() -> ParameterArena {
+        let param = |name: &str, shape: &[i64], kind| ParamSpec { name: name.into(), shape: shape.into(), kind };
+        ParameterArena::new(
+            &[
+                param("conv.bias", &[5], ParamKind::Bias),
+                param("conv.weight", &[5, 3, 2, 2], ParamKind::ConvWeight),
+                param("fc.weight", &[4, 5], ParamKind::LinearWeight),
+            ],
+            Dtype::Float64,
+        )
+        .unwrap()
+    }
+
+    fn counting(shape: &[i64]) -> Tensor {
+        Tensor::arange(shape.iter().product::<i64>(), (Kind::Double, Device::Cpu)).reshape(shape)
+    }
+
+    #[test]
+    fn weights_come_first_and_segments_are_aligned() {
+        let arena = arena();
+        let names: Vec<_> = arena.segments().iter().map(|segment| segment.name.as_str()).collect();
+        assert_eq!(names, ["conv.weight", "fc.weight", "conv.bias"]);
+        assert!(arena.segments().iter().all(|segment| segment.offset % ALIGNMENT == 0));
+        assert_eq!(arena.parameter_count(), 60 + 20 + 5);
+    }
+
+    #[test]
+    fn reads_back_what_was_written_in_both_layouts() {
+        let mut arena = arena();
+        for position in 0..3 {
+            let value = counting(&arena.segments()[position].shape.clone());
+            arena.write(position, &value).unwrap();
+            assert_eq!(arena.read(position).unwrap(), value);
+            assert_eq!(arena.leaves()[position].detach(), value);
+        }
+        let wrong = counting(&[2, 2]);
+        assert_eq!(arena.write(0, &wrong).unwrap_err().code(), "ERR_FLATMIN_SHAPE");
+    }
+
+    #[test]
+    fn gradients_are_absent_until_a_backward_pass_and_lie_as_their_parameter() {
+        let mut arena = arena();
+        arena.write(0, &counting(&[5, 3, 2, 2])).unwrap();
+        assert!(!arena.gradients().unwrap().any());
+        let loss = (&arena.leaves()[0] * &arena.leaves()[0].detach()).sum(Kind::Double);
+        loss.f_backward().unwrap();
+        let gradients = arena.gradients().unwrap();
+        let grad = gradients.tensors()[0].as_ref().unwrap();
+        assert_eq!(grad.stride(), arena.segments()[0].strides());
+        assert_eq!(grad, &counting(&[5, 3, 2, 2]));
+        assert!(gradients.tensors()[1].is_none());
+        arena.clear_gradients();
+        assert!(!arena.gradients().unwrap().any());
+    }
+
+    #[test]
+    fn autograd_notices_a_raw_write() {
+        let mut arena = arena();
+        arena.write(1, &counting(&[4, 5])).unwrap();
+        let leaf = &arena.leaves()[1];
+        let loss = (leaf * leaf).sum(Kind::Double);
+        arena.bump_working_version();
+        assert!(loss.f_backward().is_err());
+    }
+
+    #[test]
+    fn names_must_differ() {
+        let twice = ParamSpec { name: "w".into(), shape: vec![1], kind: ParamKind::Bias };
+        let error = ParameterArena::new(&[twice.clone(), twice], Dtype::Float32).map(|_| ()).unwrap_err();
+        assert_eq!(error.code(), "ERR_FLATMIN_OPTION");
+    }
+}

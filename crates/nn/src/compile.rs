@@ -1,0 +1,225 @@
+//! From the spec to what runs: shapes are inferred layer by layer, parameters get names and kinds, and neighbours that
+//! belong together (batch norm and ReLU) become one node. A layer that does not fit is named with its input's shape.
+
+use std::collections::HashSet;
+
+use crate::arena::{ParamKind, ParamSpec};
+use crate::error::{Error, Result};
+use crate::init::ParamInit;
+use crate::layers::{Conv2d, Dropout, Linear, Node, NormAct, ParamId, Pool2d, Relu, Residual, Shortcut};
+use crate::site::Site;
+use crate::spec::{self, Activation, Layer, ModelSpec};
+use crate::summary::LayerSummary;
+
+/// One entry of the state dict, in PyTorch's order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StateEntry {
+    Parameter(ParamId),
+    /// The statistics of a batch norm.
+    Statistics(usize),
+}
+
+/// A compiled spec. Parameters and batch norms are counted in the order of the spec.
+#[derive(Debug, Default)]
+pub(crate) struct Builder {
+    pub parameters: Vec<ParamSpec>,
+    pub inits: Vec<ParamInit>,
+    /// Name and channels of each batch norm.
+    pub norms: Vec<(String, i64)>,
+    pub entries: Vec<StateEntry>,
+    pub rows: Vec<LayerSummary>,
+    dropouts: u64,
+}
+
+/// What flows from one layer to the next.
+#[derive(Debug, Clone)]
+struct Flow {
+    /// Of one image.
+    shape: Vec<i64>,
+    /// Whether the next layer may overwrite it: nobody else reads it, and the layer that made it did not keep it for its
+    /// backward pass.
+    owned: bool,
+}
+
+/// Compiles a spec. Answers what it needs and the nodes in the order in which they run.
+///
+/// # Errors
+/// `ERR_FLATMIN_OPTION` or `ERR_FLATMIN_SHAPE`, naming the layer.
+pub(crate) fn compile(spec: &ModelSpec) -> Result<(Builder, Vec<Node>)> {
+    spec.validate()?;
+    let mut builder = Builder::default();
+    let mut nodes = Vec::new();
+    let images = Flow { shape: spec.input_shape.to_vec(), owned: false };
+    let output = builder.list(&spec.layers, "", images, &mut nodes)?;
+    if output.shape != [spec.num_classes] {
+        let expected = format!("[{0}]: end with flatten and linear, outFeatures {0} (numClasses)", spec.num_classes);
+        return Err(Error::shape(format!("the output of the model '{}'", spec.name), &output.shape, expected));
+    }
+    Ok((builder, nodes))
+}
+
+impl Builder {
+    /// Reserves a parameter named after its layer.
+    pub fn parameter(
+        &mut self,
+        site: &Site,
+        name: &str,
+        shape: &[i64],
+        kind: ParamKind,
+        init: ParamInit,
+    ) -> Result<ParamId> {
+        site.element_count(shape)?;
+        let id = ParamId(self.parameters.len());
+        self.parameters.push(ParamSpec { name: format!("{}.{name}", site.name), shape: shape.to_vec(), kind });
+        self.inits.push(init);
+        self.entries.push(StateEntry::Parameter(id));
+        Ok(id)
+    }
+
+    /// Reserves the running statistics of a batch norm.
+    pub fn norm(&mut self, site: &Site, channels: i64) -> usize {
+        self.norms.push((site.name.clone(), channels));
+        self.entries.push(StateEntry::Statistics(self.norms.len() - 1));
+        self.norms.len() - 1
+    }
+
+    fn list(&mut self, layers: &[Layer], prefix: &str, mut flow: Flow, nodes: &mut Vec<Node>) -> Result<Flow> {
+        let mut names = HashSet::new();
+        for (index, layer) in layers.iter().enumerate() {
+            let name = layer.name().map_or_else(|| index.to_string(), str::to_owned);
+            let site = Site { name: format!("{prefix}{name}"), kind: layer.kind(), input: flow.shape };
+            if name.is_empty() || name.contains(|c: char| c == '.' || c.is_whitespace()) {
+                return Err(site.option("name", format!("'{name}'"), "a name without dots or spaces"));
+            }
+            if !names.insert(name) {
+                return Err(site.option("name", "taken by another layer", "a name of its own in each list of layers"));
+            }
+            flow = self.layer(layer, site, flow.owned, nodes)?;
+        }
+        Ok(flow)
+    }
+
+    fn layer(&mut self, layer: &Layer, site: Site, owned: bool, nodes: &mut Vec<Node>) -> Result<Flow> {
+        let first = self.parameters.len();
+        let (node, flow) = match layer {
+            Layer::Sequential(sequential) => {
+                let flow = Flow { shape: site.input, owned };
+                return self.list(&sequential.layers, &format!("{}.", site.name), flow, nodes);
+            }
+            Layer::Residual(residual) => {
+                let (residual, flow) = self.residual(residual, &site)?;
+                let row = site.row(&flow.shape, 0);
+                self.rows.push(row);
+                nodes.push(Node::Residual(residual));
+                return Ok(flow);
+            }
+            Layer::Relu(_) => {
+                let flow = Flow { shape: site.input.clone(), owned: false };
+                match nodes.last_mut() {
+                    Some(Node::NormAct(norm)) if !norm.relu => {
+                        norm.relu = true;
+                        (None, flow)
+                    }
+                    _ => (Some(Node::Relu(Relu { in_place: owned })), flow),
+                }
+            }
+            Layer::Conv2d(spec) => {
+                let (conv, shape) = Conv2d::compile(spec, &site, self)?;
+                (Some(Node::Conv2d(conv)), Flow { shape, owned: true })
+            }
+            Layer::BatchNorm2d(spec) => {
+                let norm = NormAct::compile(spec, &site, self)?;
+                (Some(Node::NormAct(norm)), Flow { shape: site.input.clone(), owned: true })
+            }
+            Layer::Linear(spec) => {
+                let (linear, shape) = Linear::compile(spec, &site, self)?;
+                (Some(Node::Linear(linear)), Flow { shape, owned: true })
+            }
+            Layer::MaxPool2d(spec) => {
+                let (pool, shape) = Pool2d::compile_max(spec, &site)?;
+                (Some(Node::Pool2d(pool)), Flow { shape, owned: true })
+            }
+            Layer::AvgPool2d(spec) => {
+                let (pool, shape) = Pool2d::compile_mean(spec, &site)?;
+                (Some(Node::Pool2d(pool)), Flow { shape, owned: true })
+            }
+            Layer::GlobalAvgPool2d(_) => {
+                (Some(Node::GlobalAvgPool2d), Flow { shape: vec![site.image()?[0], 1, 1], owned: true })
+            }
+            Layer::Flatten(_) => {
+                (Some(Node::Flatten), Flow { shape: vec![site.element_count(&site.input)?], owned: false })
+            }
+            Layer::Dropout(spec) => {
+                let dropout = Dropout::compile(spec, &site, self.dropouts)?;
+                self.dropouts += 1;
+                (Some(Node::Dropout(dropout)), Flow { shape: site.input.clone(), owned })
+            }
+        };
+        nodes.extend(node);
+        let parameters = self.parameters[first..].iter().map(|param| param.shape.iter().product::<i64>()).sum();
+        self.rows.push(site.row(&flow.shape, parameters));
+        Ok(flow)
+    }
+
+    fn residual(&mut self, spec: &spec::Residual, site: &Site) -> Result<(Residual, Flow)> {
+        let prefix = format!("{}.", site.name);
+        let shared = Flow { shape: site.input.clone(), owned: false };
+        let mut branch = Vec::new();
+        let output = self.list(&spec.layers, &prefix, shared.clone(), &mut branch)?;
+        let (shortcut, shape) = match &spec.shortcut {
+            spec::Shortcut::Identity => (Shortcut::Identity, site.input.clone()),
+            spec::Shortcut::OptionA => (Shortcut::option_a(site, &output.shape)?, output.shape.clone()),
+            spec::Shortcut::Layers(layers) => {
+                if spec.layers.iter().any(|layer| layer.name() == Some("shortcut")) {
+                    let expected = "another name, since the shortcut's layers use it";
+                    return Err(site.option("layers", "a layer named 'shortcut'", expected));
+                }
+                let mut nodes = Vec::new();
+                let flow = self.list(layers, &format!("{prefix}shortcut."), shared, &mut nodes)?;
+                (Shortcut::Layers(nodes), flow.shape)
+            }
+        };
+        if shape != output.shape {
+            let expected = format!("{shape:?}, what its shortcut gives: use shortcut optionA or layers");
+            return Err(Error::shape(
+                format!("the output of the layers of '{}' (residual)", site.name),
+                &output.shape,
+                expected,
+            ));
+        }
+        let relu = spec.activation == Activation::Relu;
+        let tail = match branch.pop() {
+            Some(Node::NormAct(mut norm)) if !norm.relu => {
+                norm.relu = relu;
+                Some(norm)
+            }
+            last => {
+                branch.extend(last);
+                None
+            }
+        };
+        let flow = Flow { shape, owned: !relu };
+        Ok((Residual { branch, tail, shortcut, relu, in_place: output.owned }, flow))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zoo::{self, ZooOptions};
+
+    #[test]
+    fn batch_norm_takes_what_follows_it_along() {
+        let spec = zoo::spec("resnet20", &ZooOptions::default()).unwrap();
+        let (_, nodes) = compile(&spec).unwrap();
+        assert!(matches!(nodes[..2], [Node::Conv2d(_), Node::NormAct(NormAct { relu: true, .. })]));
+        let blocks = &nodes[2..11];
+        for block in blocks {
+            let Node::Residual(block) = block else { panic!("{block:?}") };
+            let branch = &block.branch[..];
+            assert!(matches!(branch, [Node::Conv2d(_), Node::NormAct(NormAct { relu: true, .. }), Node::Conv2d(_)]));
+            assert!(matches!(block.tail, Some(NormAct { relu: true, .. })));
+        }
+        assert!(matches!(nodes[11..], [Node::GlobalAvgPool2d, Node::Flatten, Node::Linear(_)]));
+    }
+}

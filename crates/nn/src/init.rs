@@ -1,0 +1,80 @@
+//! How parameters start: PyTorch's default initialisations, drawn from a generator of the model's own. The draws are
+//! made in float32 whatever the model's dtype, so that a seed means the same weights in float32 and float64.
+
+use flatmin_torch_ext::Generator;
+use tch::{Device, Kind, Tensor};
+
+use crate::error::Result;
+use crate::spec::Init;
+
+/// The initialisation of one parameter. `fan_in` is the number of inputs of one output value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ParamInit {
+    Weight { init: Init, fan_in: i64 },
+    Bias { fan_in: i64 },
+    Ones,
+    Zeros,
+}
+
+impl ParamInit {
+    /// Initial values of the given shape, float32, contiguous: what `torch.nn.init` draws at this point of the stream.
+    pub(crate) fn draw(self, shape: &[i64], generator: &Generator) -> Result<Tensor> {
+        let mut values = Tensor::f_zeros(shape, (Kind::Float, Device::Cpu))?;
+        match self {
+            Self::Weight { init: Init::KaimingUniform, fan_in } => {
+                let gain = (2.0 / (1.0 + 5f64.sqrt().powi(2))).sqrt();
+                let bound = 3f64.sqrt() * (gain / (fan_in as f64).sqrt());
+                generator.uniform_(&mut values, -bound, bound)?;
+            }
+            Self::Weight { init: Init::KaimingNormal, fan_in } => {
+                generator.normal_(&mut values, 0.0, 2f64.sqrt() / (fan_in as f64).sqrt())?;
+            }
+            Self::Bias { fan_in } => {
+                let bound = 1.0 / (fan_in as f64).sqrt();
+                generator.uniform_(&mut values, -bound, bound)?;
+            }
+            Self::Ones => {
+                let _ = values.f_fill_(1.0)?;
+            }
+            Self::Zeros => {}
+        }
+        Ok(values)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draw(init: ParamInit, seed: u64) -> Tensor {
+        init.draw(&[64, 16, 3, 3], &Generator::new(seed).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn kaiming_uniform_fills_its_range_evenly() {
+        let bound = 1.0 / 144f64.sqrt();
+        for init in [ParamInit::Weight { init: Init::KaimingUniform, fan_in: 144 }, ParamInit::Bias { fan_in: 144 }] {
+            let values = draw(init, 1);
+            let largest = f64::try_from(values.abs().max()).unwrap();
+            assert!(largest <= bound + 1e-7 && largest > 0.99 * bound, "{largest} of {bound}");
+            let deviation = f64::try_from(values.std(true)).unwrap();
+            assert!((deviation / (bound / 3f64.sqrt()) - 1.0).abs() < 0.02, "{deviation}");
+        }
+    }
+
+    #[test]
+    fn kaiming_normal_has_variance_two_over_fan_in() {
+        let values = draw(ParamInit::Weight { init: Init::KaimingNormal, fan_in: 144 }, 1);
+        let deviation = f64::try_from(values.std(true)).unwrap();
+        assert!((deviation / (2.0 / 144f64).sqrt() - 1.0).abs() < 0.03, "{deviation}");
+        assert!(f64::try_from(values.abs().max()).unwrap() > 3.0 * deviation);
+    }
+
+    #[test]
+    fn a_seed_names_its_weights() {
+        let init = ParamInit::Weight { init: Init::KaimingNormal, fan_in: 144 };
+        assert_eq!(draw(init, 5), draw(init, 5));
+        assert_ne!(draw(init, 5), draw(init, 6));
+        assert_eq!(f64::try_from(draw(ParamInit::Ones, 0).min()).unwrap(), 1.0);
+    }
+}

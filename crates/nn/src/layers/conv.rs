@@ -1,0 +1,56 @@
+//! Convolution with square filters.
+
+use tch::Tensor;
+
+use super::{Context, ParamId};
+use crate::arena::ParamKind;
+use crate::compile::Builder;
+use crate::error::Result;
+use crate::init::ParamInit;
+use crate::site::Site;
+use crate::spec;
+
+#[derive(Debug)]
+pub(crate) struct Conv2d {
+    weight: ParamId,
+    bias: Option<ParamId>,
+    stride: i64,
+    padding: i64,
+    groups: i64,
+}
+
+impl Conv2d {
+    /// Answers the layer and its output shape.
+    pub fn compile(spec: &spec::Conv2d, site: &Site, builder: &mut Builder) -> Result<(Self, Vec<i64>)> {
+        let &spec::Conv2d { out_channels, kernel_size, stride, padding, groups, bias, init, .. } = spec;
+        let [channels, ..] = site.image()?;
+        site.check_size("outChannels", out_channels, 1)?;
+        site.check_size("groups", groups, 1)?;
+        if channels % groups != 0 {
+            return Err(site.misfit(format!("channels divisible by groups, which is {groups}")));
+        }
+        if out_channels % groups != 0 {
+            return Err(site.option("outChannels", out_channels, format!("a multiple of groups, which is {groups}")));
+        }
+        let [height, width] = site.windows(kernel_size, stride, padding)?;
+        let shape = [out_channels, channels / groups, kernel_size, kernel_size];
+        let weight_init = |fan_in| ParamInit::Weight { init, fan_in };
+        let fan_in = site.element_count(&shape[1..])?;
+        let weight = builder.parameter(site, "weight", &shape, ParamKind::ConvWeight, weight_init(fan_in))?;
+        let bias = bias
+            .then(|| builder.parameter(site, "bias", &[out_channels], ParamKind::Bias, ParamInit::Bias { fan_in }))
+            .transpose()?;
+        Ok((Self { weight, bias, stride, padding, groups }, vec![out_channels, height, width]))
+    }
+
+    pub fn forward(&self, input: &Tensor, context: &Context) -> Result<Tensor> {
+        Ok(input.f_conv2d(
+            context.parameter(self.weight),
+            self.bias.map(|bias| context.parameter(bias)),
+            [self.stride, self.stride],
+            [self.padding, self.padding],
+            [1, 1],
+            self.groups,
+        )?)
+    }
+}

@@ -1,0 +1,38 @@
+//! Matrix product plus bias.
+
+use tch::Tensor;
+
+use super::{Context, ParamId};
+use crate::arena::ParamKind;
+use crate::compile::Builder;
+use crate::error::Result;
+use crate::init::ParamInit;
+use crate::site::Site;
+use crate::spec;
+
+#[derive(Debug)]
+pub(crate) struct Linear {
+    weight: ParamId,
+    bias: Option<ParamId>,
+}
+
+impl Linear {
+    /// Answers the layer and its output shape.
+    pub fn compile(spec: &spec::Linear, site: &Site, builder: &mut Builder) -> Result<(Self, Vec<i64>)> {
+        let &spec::Linear { out_features, bias, init, .. } = spec;
+        let fan_in = site.features()?;
+        site.check_size("outFeatures", out_features, 1)?;
+        let shape = [out_features, fan_in];
+        let weight_init = ParamInit::Weight { init, fan_in };
+        let weight = builder.parameter(site, "weight", &shape, ParamKind::LinearWeight, weight_init)?;
+        let bias = bias
+            .then(|| builder.parameter(site, "bias", &[out_features], ParamKind::Bias, ParamInit::Bias { fan_in }))
+            .transpose()?;
+        Ok((Self { weight, bias }, vec![out_features]))
+    }
+
+    pub fn forward(&self, input: &Tensor, context: &Context) -> Result<Tensor> {
+        let bias = self.bias.map(|bias| context.parameter(bias));
+        Ok(input.f_linear(context.parameter(self.weight), bias)?)
+    }
+}

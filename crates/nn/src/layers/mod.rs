@@ -1,0 +1,99 @@
+//! The executable layers: what the spec's layers become once shapes are known and parameters have their places.
+//! Activations are channels-last; each layer consumes its input, so that memory is free as soon as autograd allows.
+
+mod batch_norm;
+mod conv;
+mod dropout;
+mod linear;
+mod pool;
+mod relu;
+mod residual;
+
+pub(crate) use batch_norm::NormAct;
+pub(crate) use conv::Conv2d;
+pub(crate) use dropout::Dropout;
+pub(crate) use linear::Linear;
+pub(crate) use pool::Pool2d;
+pub(crate) use relu::Relu;
+pub(crate) use residual::{Residual, Shortcut};
+
+use tch::Tensor;
+
+use crate::buffers::BufferArena;
+use crate::error::Result;
+
+/// What a forward pass is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// Committed running statistics, no dropout.
+    Eval,
+    /// The batch's statistics; dropout masks that depend on `mask_seed` and the layer alone, so that both passes of a
+    /// step can have the same.
+    Train { statistics: Statistics, mask_seed: u64 },
+}
+
+/// What a training pass does with the running statistics of batch norm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Statistics {
+    /// Update the staged copy.
+    #[default]
+    Stage,
+    /// Leave them alone.
+    Ignore,
+}
+
+/// A parameter, counted in the order of the spec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ParamId(pub usize);
+
+/// What the layers read in one forward pass.
+pub(crate) struct Context<'a> {
+    pub leaves: &'a [Tensor],
+    /// Position in `leaves` of each parameter.
+    pub positions: &'a [usize],
+    pub buffers: &'a BufferArena,
+    pub pass: Pass,
+    /// Whether layers may run as functions that have no second derivative.
+    pub fused: bool,
+}
+
+impl Context<'_> {
+    pub fn parameter(&self, id: ParamId) -> &Tensor {
+        &self.leaves[self.positions[id.0]]
+    }
+}
+
+/// One step of a forward pass. Sequences are flattened away; batch norm takes the ReLU behind it along.
+#[derive(Debug)]
+pub(crate) enum Node {
+    Conv2d(Conv2d),
+    NormAct(NormAct),
+    Linear(Linear),
+    Relu(Relu),
+    Pool2d(Pool2d),
+    GlobalAvgPool2d,
+    Flatten,
+    Dropout(Dropout),
+    Residual(Residual),
+}
+
+impl Node {
+    fn forward(&self, input: Tensor, context: &Context) -> Result<Tensor> {
+        match self {
+            Self::Conv2d(layer) => layer.forward(&input, context),
+            Self::NormAct(layer) => layer.forward(&input, None, context),
+            Self::Linear(layer) => layer.forward(&input, context),
+            Self::Relu(layer) => layer.forward(input),
+            Self::Pool2d(layer) => layer.forward(&input),
+            Self::GlobalAvgPool2d => Ok(input.f_adaptive_avg_pool2d([1, 1])?),
+            Self::Flatten => Ok(input.f_flatten(1, -1)?),
+            Self::Dropout(layer) => layer.forward(input, context),
+            Self::Residual(layer) => layer.forward(input, context),
+        }
+    }
+}
+
+/// Runs nodes in order.
+pub(crate) fn run(nodes: &[Node], input: Tensor, context: &Context) -> Result<Tensor> {
+    nodes.iter().try_fold(input, |value, node| node.forward(value, context))
+}

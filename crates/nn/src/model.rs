@@ -1,0 +1,177 @@
+//! A model: its spec, its parameters and running statistics in flat arenas, and the forward pass over them.
+
+use flatmin_torch_ext::{Generator, channels_last};
+use tch::{Device, Tensor};
+
+use crate::arena::ParameterArena;
+use crate::buffers::BufferArena;
+use crate::compile::{StateEntry, compile};
+use crate::dtype::Dtype;
+use crate::error::{Error, Result};
+use crate::init::ParamInit;
+use crate::layers::{Context, Node, Pass, Statistics, run};
+use crate::spec::{ModelSpec, Normalization};
+use crate::summary::{LayerSummary, Summary};
+
+/// May move between threads, is used by one at a time.
+pub struct Model {
+    spec: ModelSpec,
+    parameters: ParameterArena,
+    buffers: BufferArena,
+    nodes: Vec<Node>,
+    /// Position in the arena of each parameter, counted as in the spec.
+    positions: Vec<usize>,
+    entries: Vec<StateEntry>,
+    rows: Vec<LayerSummary>,
+    statistics: Statistics,
+    fused: bool,
+}
+
+impl Model {
+    /// Builds the model and initialises it as PyTorch does; the same seed gives the same weights in every dtype.
+    ///
+    /// # Errors
+    /// `ERR_FLATMIN_OPTION` or `ERR_FLATMIN_SHAPE`, naming the layer that does not fit and the shape of its input.
+    pub fn new(spec: ModelSpec, dtype: Dtype, seed: u64) -> Result<Self> {
+        let (mut model, inits) = Self::build(spec, dtype)?;
+        let generator = Generator::new(seed)?;
+        for (init, &position) in inits.iter().zip(&model.positions) {
+            let values = init.draw(&model.parameters.segments()[position].shape, &generator)?;
+            model.parameters.write(position, &values)?;
+        }
+        Ok(model)
+    }
+
+    /// Builds the model with all parameters 0, for values that are about to be read.
+    pub(crate) fn without_values(spec: ModelSpec, dtype: Dtype) -> Result<Self> {
+        Ok(Self::build(spec, dtype)?.0)
+    }
+
+    fn build(spec: ModelSpec, dtype: Dtype) -> Result<(Self, Vec<ParamInit>)> {
+        let (plan, nodes) = compile(&spec)?;
+        let parameters = ParameterArena::new(&plan.parameters, dtype)?;
+        let positions = plan.parameters.iter().filter_map(|param| parameters.position(&param.name)).collect();
+        let buffers = BufferArena::new(&plan.norms, dtype)?;
+        let statistics = Statistics::Stage;
+        let (entries, rows) = (plan.entries, plan.rows);
+        Ok((Self { spec, parameters, buffers, nodes, positions, entries, rows, statistics, fused: true }, plan.inits))
+    }
+
+    pub fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    /// # Errors
+    /// `ERR_FLATMIN_OPTION` if there is not one name for each class.
+    pub fn set_class_names(&mut self, names: Option<Vec<String>>) -> Result<()> {
+        self.spec.check_class_names(names.as_deref())?;
+        self.spec.class_names = names;
+        Ok(())
+    }
+
+    /// # Errors
+    /// `ERR_FLATMIN_OPTION` if there is not one mean and one positive deviation for each channel.
+    pub fn set_normalization(&mut self, normalization: Option<Normalization>) -> Result<()> {
+        self.spec.check_normalization(normalization.as_ref())?;
+        self.spec.normalization = normalization;
+        Ok(())
+    }
+
+    pub fn dtype(&self) -> Dtype {
+        self.parameters.dtype()
+    }
+
+    pub fn parameters(&self) -> &ParameterArena {
+        &self.parameters
+    }
+
+    pub fn parameters_mut(&mut self) -> &mut ParameterArena {
+        &mut self.parameters
+    }
+
+    pub fn buffers(&self) -> &BufferArena {
+        &self.buffers
+    }
+
+    pub(crate) fn buffers_mut(&mut self) -> &mut BufferArena {
+        &mut self.buffers
+    }
+
+    pub(crate) fn positions(&self) -> &[usize] {
+        &self.positions
+    }
+
+    pub(crate) fn entries(&self) -> &[StateEntry] {
+        &self.entries
+    }
+
+    /// What the next training pass of the current step does with running statistics: optimizers set it between passes.
+    pub fn statistics(&self) -> Statistics {
+        self.statistics
+    }
+
+    pub fn set_statistics(&mut self, statistics: Statistics) {
+        self.statistics = statistics;
+    }
+
+    /// Whether training passes may use fused layers (the default). They have no second derivative: a pass that is to be
+    /// differentiated twice needs the composite ones.
+    pub fn set_fused(&mut self, fused: bool) {
+        self.fused = fused;
+    }
+
+    /// Makes the running statistics that passes staged real.
+    pub fn commit_statistics(&mut self) {
+        self.buffers.commit();
+    }
+
+    /// Forgets the running statistics that passes staged.
+    pub fn discard_statistics(&mut self) {
+        self.buffers.discard();
+    }
+
+    /// Logits `[batch, numClasses]` of images `[batch, channels, height, width]`, which have the model's dtype and lie
+    /// channels-last (others are copied). Gradients flow to the parameters, and to the images if they ask for them.
+    ///
+    /// # Errors
+    /// `ERR_FLATMIN_SHAPE`, `ERR_FLATMIN_DTYPE` or `ERR_FLATMIN_DEVICE` for images that do not fit; `ERR_FLATMIN_SHAPE`
+    /// if a batch norm in training gets a single value for each channel.
+    pub fn forward(&self, images: &Tensor, pass: Pass) -> Result<Tensor> {
+        self.check_images(images)?;
+        if let Pass::Train { statistics: Statistics::Stage, .. } = pass {
+            self.buffers.begin_pass()?;
+        }
+        let context = Context {
+            leaves: self.parameters.leaves(),
+            positions: &self.positions,
+            buffers: &self.buffers,
+            pass,
+            fused: self.fused,
+        };
+        run(&self.nodes, channels_last(images)?, &context)
+    }
+
+    fn check_images(&self, images: &Tensor) -> Result<()> {
+        let (kind, shape, [channels, height, width]) = (images.kind(), images.size(), self.spec.input_shape);
+        if kind != self.dtype().kind() {
+            return Err(Error::dtype("the input of the model", kind, self.dtype().name()));
+        }
+        if images.device() != Device::Cpu {
+            return Err(Error::Device { found: format!("{:?}", images.device()), expected: "the CPU".into() });
+        }
+        if shape.len() != 4 || shape[0] < 1 || shape[1..] != self.spec.input_shape {
+            let expected = format!("[batch, {channels}, {height}, {width}] with at least one image");
+            return Err(Error::shape(format!("the input of the model '{}'", self.spec.name), &shape, expected));
+        }
+        Ok(())
+    }
+
+    /// Layers, shapes and parameter counts.
+    pub fn summary(&self) -> Summary {
+        Summary {
+            layers: self.rows.clone(),
+            parameters: self.parameters.parameter_count() as i64,
+            buffers: self.buffers.element_count() as i64,
+        }
+    }
+}

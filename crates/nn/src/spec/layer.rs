@@ -1,0 +1,231 @@
+//! The layers of the spec language: plain settings with PyTorch's defaults, no weights. In JSON each is an object with a
+//! `type`; a field that the layer does not have is an error.
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+/// One layer. Shapes are of one image, without the batch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub enum Layer {
+    Conv2d(Conv2d),
+    BatchNorm2d(BatchNorm2d),
+    Linear(Linear),
+    Relu(Relu),
+    MaxPool2d(Pool2d),
+    AvgPool2d(Pool2d),
+    GlobalAvgPool2d(GlobalAvgPool2d),
+    Flatten(Flatten),
+    Dropout(Dropout),
+    Sequential(Sequential),
+    Residual(Residual),
+}
+
+impl Layer {
+    /// The `type` that JSON has.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Conv2d(_) => "conv2d",
+            Self::BatchNorm2d(_) => "batchNorm2d",
+            Self::Linear(_) => "linear",
+            Self::Relu(_) => "relu",
+            Self::MaxPool2d(_) => "maxPool2d",
+            Self::AvgPool2d(_) => "avgPool2d",
+            Self::GlobalAvgPool2d(_) => "globalAvgPool2d",
+            Self::Flatten(_) => "flatten",
+            Self::Dropout(_) => "dropout",
+            Self::Sequential(_) => "sequential",
+            Self::Residual(_) => "residual",
+        }
+    }
+
+    /// The name it was given; without one its index in its list serves.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Conv2d(layer) => layer.name.as_deref(),
+            Self::BatchNorm2d(layer) => layer.name.as_deref(),
+            Self::Linear(layer) => layer.name.as_deref(),
+            Self::Relu(layer) => layer.name.as_deref(),
+            Self::Sequential(layer) => layer.name.as_deref(),
+            Self::Residual(layer) => layer.name.as_deref(),
+            Self::MaxPool2d(_)
+            | Self::AvgPool2d(_)
+            | Self::GlobalAvgPool2d(_)
+            | Self::Flatten(_)
+            | Self::Dropout(_) => None,
+        }
+    }
+}
+
+/// How the weights of a convolution or linear layer start. Biases start as U(-b, b), b = 1 / sqrt(fan in).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Init {
+    /// PyTorch's default, `kaiming_uniform_(a=sqrt(5))`: U(-b, b), b = 1 / sqrt(fan in).
+    #[default]
+    KaimingUniform,
+    /// N(0, 2 / fan in) (He 2015, equation 10).
+    KaimingNormal,
+}
+
+/// `[channels, height, width]` to `[outChannels, h, w]`, h = floor((height + 2 padding - kernelSize) / stride) + 1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Conv2d {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    pub out_channels: i64,
+    pub kernel_size: i64,
+    #[serde(default = "one")]
+    pub stride: i64,
+    #[serde(default)]
+    pub padding: i64,
+    #[serde(default = "one")]
+    pub groups: i64,
+    #[serde(default = "yes")]
+    pub bias: bool,
+    #[serde(default)]
+    pub init: Init,
+}
+
+/// Normalises each channel over batch, height and width (Ioffe 2015). The running statistics move by `momentum`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BatchNorm2d {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default = "small")]
+    pub eps: f64,
+    #[serde(default = "tenth")]
+    pub momentum: f64,
+    /// Whether gamma and beta are learned.
+    #[serde(default = "yes")]
+    pub affine: bool,
+}
+
+/// `[features]` to `[outFeatures]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Linear {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    pub out_features: i64,
+    #[serde(default = "yes")]
+    pub bias: bool,
+    #[serde(default)]
+    pub init: Init,
+}
+
+/// max(x, 0).
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Relu {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// Maximum or mean over square windows. The mean counts the zeros of the padding, as PyTorch does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Pool2d {
+    pub kernel_size: i64,
+    /// The kernel's size unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stride: Option<i64>,
+    #[serde(default)]
+    pub padding: i64,
+}
+
+/// Mean of each channel: `[channels, height, width]` to `[channels, 1, 1]`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GlobalAvgPool2d {}
+
+/// `[channels, height, width]` to `[channels * height * width]`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Flatten {}
+
+/// In training, zeroes a share `p` of the values and scales the others by 1 / (1 - p).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Dropout {
+    #[serde(default = "half")]
+    pub p: f64,
+}
+
+/// Layers in order, under one name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Sequential {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(deserialize_with = "layer_list")]
+    pub layers: Vec<Layer>,
+}
+
+/// activation(layers(x) + shortcut(x)) (He 2016).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Residual {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(deserialize_with = "layer_list")]
+    pub layers: Vec<Layer>,
+    #[serde(default)]
+    pub shortcut: Shortcut,
+    #[serde(default)]
+    pub activation: Activation,
+}
+
+/// In JSON `"identity"`, `"optionA"` or `{"layers": [...]}`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Shortcut {
+    #[default]
+    Identity,
+    /// Without parameters (He 2016, section 3.3, option A): every s-th row and column, then zero channels on both sides.
+    OptionA,
+    /// Layers named `shortcut.0`, `shortcut.1`, ... within the residual.
+    Layers(#[serde(deserialize_with = "layer_list")] Vec<Layer>),
+}
+
+/// What is applied to the sum of a residual.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Activation {
+    #[default]
+    Relu,
+    None,
+}
+
+/// Reads a list of layers so that an error tells which layer it is about.
+pub(super) fn layer_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Layer>, D::Error> {
+    let values = Vec::<Value>::deserialize(deserializer)?;
+    let parse = |(index, value): (usize, Value)| {
+        let kind = value.get("type").and_then(Value::as_str).map(|kind| format!(" ({kind})")).unwrap_or_default();
+        Layer::deserialize(value).map_err(|error| D::Error::custom(format!("layers[{index}]{kind}: {error}")))
+    };
+    values.into_iter().enumerate().map(parse).collect()
+}
+
+fn one() -> i64 {
+    1
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn small() -> f64 {
+    1e-5
+}
+
+fn tenth() -> f64 {
+    0.1
+}
+
+fn half() -> f64 {
+    0.5
+}
