@@ -1,0 +1,74 @@
+//! Functions of the module: preparing libtorch, what was loaded, and the model zoo.
+
+use flatmin_nn::zoo;
+use flatmin_torch_ext::{configure, cpu_capability, num_threads, set_num_threads, torch_version};
+use napi_derive::napi;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::compute;
+use crate::errors::{OrThrow, wrong_option};
+use crate::json::{options_or_default, to_json};
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct LoadOptions {
+    threads: Option<i32>,
+}
+
+/// Prepares libtorch for training. May be called again, to change the number of threads.
+#[napi(ts_args_type = "options?: { threads?: number }")]
+pub fn load(options: Option<Value>) -> napi::Result<()> {
+    let LoadOptions { threads } = options_or_default("load", options)?;
+    configure();
+    let Some(threads) = threads else { return Ok(()) };
+    if !(1..=1024).contains(&threads) {
+        return Err(wrong_option("threads", threads, "a whole number from 1 to 1024"));
+    }
+    // Here for threads that start later, there for the one that may be running.
+    set_num_threads(threads);
+    drop(compute::submit(move || {
+        set_num_threads(threads);
+        Ok(())
+    })?);
+    Ok(())
+}
+
+/// What the loaded native side is.
+#[napi(object)]
+pub struct NativeInfo {
+    pub torch_version: String,
+    /// Threads that torch computes with.
+    pub threads: i32,
+    /// The instruction set that libtorch's kernels use here.
+    pub cpu_capability: String,
+    pub cuda_available: bool,
+    pub addon_version: String,
+}
+
+#[napi]
+pub fn info() -> NativeInfo {
+    NativeInfo {
+        torch_version: torch_version().to_owned(),
+        threads: num_threads(),
+        cpu_capability: cpu_capability().to_owned(),
+        cuda_available: tch::Cuda::is_available(),
+        addon_version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// Names of the models that `zooSpec` knows.
+#[napi]
+pub fn zoo_names() -> Vec<String> {
+    zoo::names().iter().map(ToString::to_string).collect()
+}
+
+/// The spec of a model of the zoo.
+#[napi(
+    ts_args_type = "name: string, options?: { numClasses?: number, inputShape?: [number, number, number] }",
+    ts_return_type = "object"
+)]
+pub fn zoo_spec(name: String, options: Option<Value>) -> napi::Result<Value> {
+    let options = options_or_default("zooSpec", options)?;
+    to_json(&zoo::spec(&name, &options).or_throw()?)
+}

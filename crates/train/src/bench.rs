@@ -1,0 +1,242 @@
+//! What `flatmin bench` times: the update of an optimizer alone, and whole training steps. Both run a few steps at a
+//! time and answer the time of each, so that a peer can take turns with them on the same machine.
+
+use std::time::Instant;
+
+use flatmin_nn::{Dtype, Model, ModelSpec, zoo};
+use flatmin_optim::{Loss, Optimizer, OptimizerConfig, Target, train_step};
+use flatmin_torch_ext::{Generator, channels_last};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{Error, Result};
+
+/// Options of [`StepBench`].
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StepBenchOptions {
+    pub optimizer: OptimizerConfig,
+    #[serde(default)]
+    pub seed: u64,
+}
+
+/// Times of the two halves of an update, one entry a step.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepTimes {
+    pub ascent_ms: Vec<f64>,
+    pub descent_ms: Vec<f64>,
+}
+
+/// An optimizer over the parameters of ResNet-50 (25.6 million in 161 tensors) with synthetic gradients.
+///
+/// Everything between the backward passes is timed: taking the gradients, the update, and forgetting the gradients. As
+/// in training, each pass leaves gradients in tensors that autograd has just made.
+pub struct StepBench {
+    model: Model,
+    optimizer: Optimizer,
+    coefficients: Vec<Tensor>,
+}
+
+impl StepBench {
+    /// # Errors
+    /// `ERR_FLATMIN_OPTION` for a wrong optimizer, or one without an ascent step.
+    pub fn new(options: StepBenchOptions) -> Result<Self> {
+        if options.optimizer.sharpness.is_none() {
+            return Err(Error::option("optimizer", "a base optimizer alone", "SAM or ASAM, whose two steps are timed"));
+        }
+        let model = Model::new(resnet50()?, Dtype::Float32, options.seed)?;
+        let optimizer = Optimizer::new(&model, options.optimizer)?;
+        let generator = Generator::new(options.seed)?;
+        let coefficients = model
+            .parameters()
+            .leaves()
+            .iter()
+            .map(|leaf| {
+                let mut values = leaf.f_detach()?.f_empty_like()?;
+                generator.normal_(&mut values, 0.0, 1e-3)?;
+                Ok(values)
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { model, optimizer, coefficients })
+    }
+
+    /// The parameters' shapes, for a peer that times the same update.
+    pub fn shapes(&self) -> Vec<Vec<i64>> {
+        self.model.parameters().segments().iter().map(|segment| segment.shape.clone()).collect()
+    }
+
+    /// # Errors
+    /// What libtorch answers.
+    pub fn run(&mut self, steps: usize) -> Result<StepTimes> {
+        let mut times = StepTimes::default();
+        for _ in 0..steps {
+            self.backward()?;
+            let start = Instant::now();
+            self.optimizer.ascent_step(&mut self.model)?;
+            times.ascent_ms.push(milliseconds(start));
+            self.backward()?;
+            let start = Instant::now();
+            self.optimizer.descent_step(&mut self.model)?;
+            times.descent_ms.push(milliseconds(start));
+        }
+        Ok(times)
+    }
+
+    /// Leaves the coefficients as gradients: those of their inner product with the parameters.
+    fn backward(&self) -> Result<()> {
+        for (leaf, coefficient) in self.model.parameters().leaves().iter().zip(&self.coefficients) {
+            leaf.f_mul(coefficient)?.f_sum(Kind::Float)?.f_backward()?;
+        }
+        Ok(())
+    }
+}
+
+/// Options of [`TrainBench`].
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TrainBenchOptions {
+    /// A model of the zoo.
+    pub model: String,
+    pub batch: i64,
+    pub optimizer: OptimizerConfig,
+    #[serde(default)]
+    pub dtype: Dtype,
+    #[serde(default)]
+    pub seed: u64,
+}
+
+/// The time of each step.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TrainTimes {
+    pub step_ms: Vec<f64>,
+    /// Loss of the last step: proof that the steps did something.
+    pub loss: f64,
+}
+
+/// Whole training steps of a zoo model on one synthetic batch.
+pub struct TrainBench {
+    model: Model,
+    optimizer: Optimizer,
+    images: Tensor,
+    target: Target,
+    steps: u64,
+}
+
+impl TrainBench {
+    /// # Errors
+    /// `ERR_FLATMIN_NAME` for an unknown model, `ERR_FLATMIN_OPTION` for wrong options.
+    pub fn new(options: TrainBenchOptions) -> Result<Self> {
+        if options.batch < 1 {
+            return Err(Error::option("batch", options.batch, "a whole number, 1 or more"));
+        }
+        let spec = zoo::spec(&options.model, &zoo::ZooOptions::default())?;
+        let model = Model::new(spec, options.dtype, options.seed)?;
+        let optimizer = Optimizer::new(&model, options.optimizer)?;
+        let [channels, height, width] = model.spec().input_shape;
+        let shape = [options.batch, channels, height, width];
+        let mut images = Tensor::f_empty(shape, (options.dtype.kind(), Device::Cpu))?;
+        Generator::new(options.seed)?.normal_(&mut images, 0.0, 1.0)?;
+        let labels: Vec<i64> = (0..options.batch).map(|image| image % model.spec().num_classes).collect();
+        let target = Target::Classes(Tensor::f_from_slice(&labels)?);
+        Ok(Self { model, optimizer, images: channels_last(&images)?, target, steps: 0 })
+    }
+
+    /// # Errors
+    /// What libtorch answers.
+    pub fn run(&mut self, steps: usize) -> Result<TrainTimes> {
+        let mut times = TrainTimes::default();
+        for _ in 0..steps {
+            let start = Instant::now();
+            let (model, optimizer) = (&mut self.model, &mut self.optimizer);
+            let outcome = train_step(model, optimizer, &self.images, &self.target, &Loss::default(), self.steps)?;
+            times.step_ms.push(milliseconds(start));
+            times.loss = outcome.first.loss;
+            self.steps += 1;
+        }
+        Ok(times)
+    }
+}
+
+fn milliseconds(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1e3
+}
+
+/// ResNet-50 (He 2016, table 1) with projections where shapes change: 25,557,032 parameters.
+fn resnet50() -> Result<ModelSpec> {
+    let mut layers =
+        vec![conv(64, 7, 2), norm(), relu(), json!({"type": "maxPool2d", "kernelSize": 3, "stride": 2, "padding": 1})];
+    for (stage, (blocks, width)) in [(3, 64), (4, 128), (6, 256), (3, 512)].into_iter().enumerate() {
+        for block in 0..blocks {
+            let stride = if block == 0 && stage > 0 { 2 } else { 1 };
+            layers.push(bottleneck(width, stride, block == 0));
+        }
+    }
+    layers.extend([
+        json!({"type": "globalAvgPool2d"}),
+        json!({"type": "flatten"}),
+        json!({"type": "linear", "outFeatures": 1000}),
+    ]);
+    let spec = json!({
+        "format": 1, "name": "resnet50", "inputShape": [3, 224, 224], "numClasses": 1000, "layers": layers,
+    });
+    Ok(ModelSpec::from_value(spec)?)
+}
+
+fn bottleneck(width: i64, stride: i64, project: bool) -> Value {
+    let shortcut = match project {
+        true => json!({"layers": [conv(4 * width, 1, stride), norm()]}),
+        false => json!("identity"),
+    };
+    let layers =
+        [conv(width, 1, 1), norm(), relu(), conv(width, 3, stride), norm(), relu(), conv(4 * width, 1, 1), norm()];
+    json!({"type": "residual", "layers": layers, "shortcut": shortcut})
+}
+
+fn conv(channels: i64, kernel: i64, stride: i64) -> Value {
+    json!({
+        "type": "conv2d", "outChannels": channels, "kernelSize": kernel, "stride": stride, "padding": kernel / 2,
+        "bias": false,
+    })
+}
+
+fn norm() -> Value {
+    json!({"type": "batchNorm2d"})
+}
+
+fn relu() -> Value {
+    json!({"type": "relu"})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asam() -> OptimizerConfig {
+        let config =
+            json!({"base": {"type": "sgd", "lr": 0.1}, "sharpness": {"rho": 0.5, "eta": 0.01, "scale": "element"}});
+        serde_json::from_value(config).unwrap()
+    }
+
+    #[test]
+    fn the_step_bench_moves_resnet50s_parameters() {
+        let mut bench = StepBench::new(StepBenchOptions { optimizer: asam(), seed: 1 }).unwrap();
+        let shapes = bench.shapes();
+        let parameters: i64 = shapes.iter().map(|shape| shape.iter().product::<i64>()).sum();
+        assert_eq!((shapes.len(), parameters), (161, 25_557_032));
+        let before = bench.model.parameters().read(0).unwrap();
+        let times = bench.run(2).unwrap();
+        assert_eq!((times.ascent_ms.len(), times.descent_ms.len()), (2, 2));
+        assert_ne!(bench.model.parameters().read(0).unwrap(), before);
+    }
+
+    #[test]
+    fn a_bare_optimizer_has_no_ascent_to_time() {
+        let mut optimizer = asam();
+        optimizer.sharpness = None;
+        let error = StepBench::new(StepBenchOptions { optimizer, seed: 1 }).map(|_| ()).unwrap_err();
+        assert_eq!(error.code(), "ERR_FLATMIN_OPTION");
+    }
+}

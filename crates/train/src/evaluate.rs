@@ -1,0 +1,108 @@
+//! Measures a model on a data set: loss and metrics, with running statistics and no gradients.
+
+use flatmin_data::{Dataset, Loader, LoaderOptions, Transform};
+use flatmin_nn::{Model, Pass};
+use flatmin_optim::Loss;
+use serde::Deserialize;
+use tch::{Kind, Tensor, no_grad};
+
+use crate::batch::tensors;
+use crate::error::{Error, Result};
+use crate::metrics::{Accumulator, Evaluation, Metric};
+use crate::normalize::{Normalization, for_data, input_normalization};
+
+/// How to evaluate. All fields have a default.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct EvaluateOptions {
+    /// Default 128.
+    pub batch_size: usize,
+    /// Default: cross entropy.
+    pub loss: Loss,
+    /// What to report beside loss, accuracy and top-5.
+    pub metrics: Vec<Metric>,
+    /// Only the first so many images. Default: all.
+    pub limit: Option<usize>,
+    /// Default: the model's, or, if it has none, the data set's.
+    pub normalization: Option<Normalization>,
+    /// Default 1.
+    pub loader_threads: usize,
+}
+
+impl Default for EvaluateOptions {
+    fn default() -> Self {
+        Self {
+            batch_size: 128,
+            loss: Loss::default(),
+            metrics: Vec::new(),
+            limit: None,
+            normalization: None,
+            loader_threads: 1,
+        }
+    }
+}
+
+/// The scores of `model` on `dataset`, or None if `interrupted` said so between two batches.
+///
+/// # Errors
+/// `ERR_FLATMIN_SHAPE` if the images do not fit the model, `ERR_FLATMIN_DATA` if there are more classes than it has.
+pub fn evaluate(
+    model: &Model,
+    dataset: &Dataset,
+    options: &EvaluateOptions,
+    interrupted: &dyn Fn() -> bool,
+) -> Result<Option<Evaluation>> {
+    check_fit(model.spec(), dataset)?;
+    let normalization = match &options.normalization {
+        Some(normalization) => for_data(normalization),
+        None => input_normalization(model.spec(), dataset),
+    };
+    let dataset = match options.limit {
+        Some(limit) => dataset.take(limit)?,
+        None => dataset.clone(),
+    };
+    let shape = dataset.shape();
+    let loader = Loader::new(
+        dataset,
+        LoaderOptions {
+            batch_size: options.batch_size,
+            threads: options.loader_threads,
+            ..LoaderOptions::new(Transform::plain(normalization))
+        },
+    )?;
+    let classes = model.spec().num_classes as usize;
+    let mut sums = Accumulator::new(classes, &options.metrics);
+    for batch in loader.epoch(0, 0) {
+        if interrupted() {
+            return Ok(None);
+        }
+        let batch = batch?;
+        let (images, target) = tensors(&batch, shape, model.dtype())?;
+        let (logits, loss) = no_grad(|| -> Result<(Tensor, Tensor)> {
+            let logits = model.forward(&images, Pass::Eval)?;
+            let loss = options.loss.apply(&logits, &target)?;
+            Ok((logits, loss))
+        })?;
+        let logits = Vec::<f64>::try_from(logits.f_to_kind(Kind::Double)?.f_contiguous()?.f_view([-1])?)?;
+        sums.add(&logits, &batch.labels, loss.f_double_value(&[])?);
+        loader.recycle(batch);
+    }
+    Ok(Some(sums.finish()))
+}
+
+/// # Errors
+/// If the images have another shape than the model reads, or there are more classes than it has.
+pub fn check_fit(spec: &flatmin_nn::ModelSpec, dataset: &Dataset) -> Result<()> {
+    let shape = dataset.shape();
+    let found = [shape.channels, shape.height, shape.width].map(|size| size as i64);
+    if found != spec.input_shape {
+        let expected = format!("{:?} (channels, height, width), the input of {}", spec.input_shape, spec.name);
+        return Err(Error::shape(format!("an image of {}", dataset.name()), &found, expected));
+    }
+    if dataset.num_classes() as i64 > spec.num_classes {
+        let what = format!("the data set {}", dataset.name());
+        let expected = format!("at most {}, which {} distinguishes", spec.num_classes, spec.name);
+        return Err(Error::data(what, format!("it has {} classes", dataset.num_classes()), expected));
+    }
+    Ok(())
+}

@@ -1,0 +1,45 @@
+//! Training: the loop on its own thread, schedules, metrics, events, run folders, checkpoints and resume.
+
+mod batch;
+mod bench;
+mod channel;
+mod checkpoint;
+mod config;
+mod control;
+mod error;
+mod evaluate;
+mod events;
+mod folder;
+mod memory;
+mod metrics;
+mod normalize;
+mod optimizer_slot;
+mod predict;
+mod progress;
+mod run;
+mod run_dir;
+mod schedule;
+mod seed;
+mod slot;
+mod stopwatch;
+mod trainer;
+
+pub use batch::{image_tensor, model_images};
+pub use bench::{StepBench, StepBenchOptions, StepTimes, TrainBench, TrainBenchOptions, TrainTimes};
+pub use channel::EventReceiver;
+pub use config::{Augment, CheckpointPolicy, TrainConfig};
+pub use control::Acknowledgement;
+pub use error::{Error, Result};
+pub use evaluate::{EvaluateOptions, evaluate};
+pub use events::{
+    Best, CheckpointEvent, CheckpointKind, EndEvent, EndReason, EpochEvent, Event, RunResult, StartEvent, StepEvent,
+    TrainScores,
+};
+pub use metrics::{Evaluation, Metric};
+pub use normalize::{for_data, for_model};
+pub use optimizer_slot::{OptimizerGuard, OptimizerSlot, OptimizerView};
+pub use predict::{Prediction, predict, predict_files};
+pub use run::Run;
+pub use schedule::{Schedule, ScheduleConfig, ScheduleKind};
+pub use slot::ModelSlot;
+pub use trainer::Datasets;

@@ -1,0 +1,297 @@
+//! The training loop: epochs of steps, evaluations at their ends, checkpoints, and the events that tell of it all.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use flatmin_data::{Batch, Dataset, Loader};
+use flatmin_optim::{StepOutcome, train_step};
+use parking_lot::MutexGuard;
+
+use crate::batch::tensors;
+use crate::channel::{EventSender, StepPacer};
+use crate::checkpoint::{self, BatchOrder};
+use crate::config::TrainConfig;
+use crate::control::Control;
+use crate::error::{Error, Result};
+use crate::evaluate::{EvaluateOptions, evaluate};
+use crate::events::{
+    CheckpointEvent, CheckpointKind, EndEvent, EndReason, EpochEvent, Event, RunResult, StartEvent, StepEvent,
+    TrainScores,
+};
+use crate::memory;
+use crate::metrics::Evaluation;
+use crate::optimizer_slot::OptimizerSlot;
+use crate::progress::Progress;
+use crate::run_dir::RunDir;
+use crate::schedule::Schedule;
+use crate::seed::mask_seed;
+use crate::slot::ModelSlot;
+use crate::stopwatch::Stopwatch;
+
+/// The sets of a run. The best epoch is chosen on `validation`, never on `test`.
+#[derive(Clone)]
+pub struct Datasets {
+    pub train: Dataset,
+    pub validation: Option<Dataset>,
+    pub test: Option<Dataset>,
+}
+
+/// Whether a run goes on.
+enum Flow {
+    Continue,
+    Halt(EndReason),
+}
+
+/// Everything a run has, on its own thread.
+pub(crate) struct Trainer {
+    pub config: TrainConfig,
+    pub slot: Arc<ModelSlot>,
+    pub optimizer: Arc<OptimizerSlot>,
+    pub sets: Datasets,
+    pub loader: Loader,
+    pub schedule: Schedule,
+    pub total_steps: u64,
+    pub progress: Progress,
+    pub resumed_from: Option<PathBuf>,
+    pub run_dir: Option<RunDir>,
+    pub control: Control,
+    pub events: Arc<EventSender>,
+    pub pacer: StepPacer,
+    pub clock: Stopwatch,
+    pub report: Report,
+}
+
+/// What the end event tells of the last epoch and checkpoint.
+#[derive(Default)]
+pub(crate) struct Report {
+    train: Option<TrainScores>,
+    validation: Option<Evaluation>,
+    test: Option<Evaluation>,
+    checkpoint: Option<PathBuf>,
+    /// The step at which `last` was written.
+    saved_at: Option<u64>,
+}
+
+impl Trainer {
+    /// Runs to the end and answers the end event, which the caller sends once the model is free.
+    pub fn run(&mut self) -> Result<Event> {
+        self.start()?;
+        let reason = self.epochs()?;
+        if reason != EndReason::Finished {
+            self.save(CheckpointKind::Last, None)?;
+        }
+        let end = Event::End(Box::new(EndEvent { reason, result: self.result() }));
+        self.log(&end)?;
+        Ok(end)
+    }
+
+    fn start(&mut self) -> Result<()> {
+        let start = StartEvent {
+            run_dir: self.config.run_dir.clone(),
+            steps: self.total_steps,
+            epochs: self.config.epochs,
+            parameters: self.slot.lock().parameters().parameter_count() as u64,
+            seed: self.config.seed,
+            resumed_from: self.resumed_from.clone(),
+        };
+        self.send(Event::Start(start))
+    }
+
+    fn epochs(&mut self) -> Result<EndReason> {
+        while self.progress.epoch < self.config.epochs && self.progress.step < self.total_steps {
+            if let Flow::Halt(reason) = self.train_epoch()? {
+                return Ok(reason);
+            }
+            if let Flow::Halt(reason) = self.finish_epoch()? {
+                return Ok(reason);
+            }
+        }
+        Ok(EndReason::Finished)
+    }
+
+    /// The steps of an epoch that are still to do.
+    fn train_epoch(&mut self) -> Result<Flow> {
+        self.clock.start_epoch();
+        let mut batches = self.loader.epoch(self.progress.epoch, self.progress.batch as usize);
+        while self.progress.step < self.total_steps {
+            if let Some(reason) = self.control.halted() {
+                return Ok(Flow::Halt(reason));
+            }
+            let waiting = Instant::now();
+            let Some(batch) = batches.next() else { break };
+            self.clock.waited(waiting.elapsed());
+            self.step(batch?)?;
+        }
+        self.clock.stop_training();
+        if self.progress.sums.all_skipped() {
+            let (epoch, steps) = (self.progress.epoch + 1, self.progress.sums.steps());
+            return Err(Error::NonFinite { epoch, steps });
+        }
+        Ok(Flow::Continue)
+    }
+
+    fn step(&mut self, batch: Batch) -> Result<()> {
+        let (images, target) = tensors(&batch, self.sets.train.shape(), self.slot.dtype())?;
+        let masks = mask_seed(self.config.seed, self.progress.step);
+        let mut model = self.slot.lock();
+        let mut optimizer = self.optimizer.lock();
+        optimizer.set_lr_factor(self.schedule.factor(self.progress.step));
+        let outcome = train_step(&mut model, &mut optimizer, &images, &target, &self.config.loss, masks)?;
+        let (lr, rho) = (optimizer.lr(), optimizer.groups()[0].rho);
+        // Fair, so that an evaluation that waits for the model gets it before the next step.
+        drop(optimizer);
+        MutexGuard::unlock_fair(model);
+        self.progress.add(&outcome);
+        self.clock.trained(batch.count as u64);
+        self.loader.recycle(batch);
+        if self.pacer.due(Instant::now()) {
+            self.events.send(Event::Step(self.step_event(&outcome, lr, rho)));
+        }
+        Ok(())
+    }
+
+    fn step_event(&self, outcome: &StepOutcome, lr: f64, rho: Option<f64>) -> StepEvent {
+        let remaining = self.total_steps - self.progress.step;
+        StepEvent {
+            epoch: self.progress.epoch + 1,
+            step: self.progress.step,
+            total_steps: self.total_steps,
+            loss: outcome.first.loss,
+            sharpness: outcome.sharpness,
+            accuracy: outcome.first.correct as f64 / outcome.first.count as f64,
+            lr,
+            rho,
+            gradient_norm: outcome.gradient_norm,
+            images_per_second: self.clock.epoch_images_per_second(),
+            eta_seconds: self.clock.seconds_per_step() * remaining as f64,
+            skipped_steps: self.progress.skipped_steps,
+        }
+    }
+
+    /// Measures, tells, waits for an answer if one is wanted, and saves.
+    fn finish_epoch(&mut self) -> Result<Flow> {
+        let validation = self.evaluate(self.sets.validation.as_ref())?;
+        let test = self.evaluate(self.sets.test.as_ref())?;
+        if let Some(reason) = self.control.halted() {
+            // Measurements may be incomplete; a resumed run makes them again.
+            return Ok(Flow::Halt(reason));
+        }
+        let improved = validation.as_ref().is_some_and(|scores| self.progress.improve(scores.accuracy));
+        let event = self.epoch_event(validation, test);
+        let (accuracy, number) = (event.validation.as_ref().map(|scores| scores.accuracy), event.epoch);
+        self.report.train = Some(event.train.clone());
+        self.report.validation.clone_from(&event.validation);
+        self.report.test.clone_from(&event.test);
+        if self.progress.batch as usize == self.loader.len() {
+            self.progress.finish_epoch();
+        }
+        self.send(Event::Epoch(Box::new(event)))?;
+        self.await_answer()?;
+        if improved && self.config.checkpoint.best {
+            self.save(CheckpointKind::Best, accuracy)?;
+        }
+        let due = number.is_multiple_of(self.config.checkpoint.every_epochs) || self.progress.step == self.total_steps;
+        if due && self.config.checkpoint.last {
+            self.save(CheckpointKind::Last, accuracy)?;
+        }
+        Ok(self.control.halted().map_or(Flow::Continue, Flow::Halt))
+    }
+
+    /// The scores on a set; None without a set, and if the run was halted meanwhile.
+    fn evaluate(&self, set: Option<&Dataset>) -> Result<Option<Evaluation>> {
+        let Some(set) = set else { return Ok(None) };
+        let options = EvaluateOptions {
+            batch_size: self.config.batch_size,
+            loss: self.config.loss.clone(),
+            metrics: self.config.metrics.clone(),
+            loader_threads: self.config.loader_threads,
+            ..EvaluateOptions::default()
+        };
+        let interrupted = || self.control.halted().is_some();
+        let model = self.slot.lock();
+        let scores = evaluate(&model, set, &options, &interrupted)?;
+        MutexGuard::unlock_fair(model);
+        Ok(scores)
+    }
+
+    fn epoch_event(&self, validation: Option<Evaluation>, test: Option<Evaluation>) -> EpochEvent {
+        let sums = &self.progress.sums;
+        let train = sums.scores();
+        let unseen = test.as_ref().or(validation.as_ref());
+        let warning = (sums.skipped() > 0).then(|| {
+            format!("{} of {} steps were skipped: loss or gradient was not finite", sums.skipped(), sums.steps())
+        });
+        EpochEvent {
+            epoch: self.progress.epoch + 1,
+            generalization_gap: unseen.map(|scores| scores.loss - train.loss),
+            train,
+            validation,
+            test,
+            sharpness: sums.sharpness(),
+            lr: self.optimizer.lock().lr(),
+            images_per_second: self.clock.epoch_images_per_second(),
+            seconds: self.clock.epoch_seconds(),
+            data_seconds: self.clock.epoch_data_seconds(),
+            memory_bytes: memory::resident_bytes(),
+            skipped_steps: sums.skipped(),
+            warning,
+        }
+    }
+
+    fn await_answer(&mut self) -> Result<()> {
+        if !self.config.await_epoch_end {
+            return Ok(());
+        }
+        let Some(answer) = self.control.wait_for_answer() else { return Ok(()) };
+        if let Some(lr) = answer.lr {
+            self.optimizer.set_lr(lr)?;
+        }
+        if answer.stop {
+            self.control.halt(EndReason::Stopped);
+        }
+        Ok(())
+    }
+
+    /// Writes a checkpoint if the run has a folder and `last` does not lie there already.
+    fn save(&mut self, kind: CheckpointKind, metric: Option<f64>) -> Result<()> {
+        let Some(run_dir) = &self.run_dir else { return Ok(()) };
+        if kind == CheckpointKind::Last && self.report.saved_at == Some(self.progress.step) {
+            return Ok(());
+        }
+        let path = run_dir.checkpoint(kind);
+        let order = BatchOrder::new(&self.config, self.sets.train.len());
+        checkpoint::save(&path, &self.slot.lock(), &self.optimizer.lock(), &self.progress, &order)?;
+        if kind == CheckpointKind::Last {
+            self.report.saved_at = Some(self.progress.step);
+        }
+        self.report.checkpoint = Some(path.clone());
+        self.send(Event::Checkpoint(CheckpointEvent { epoch: self.progress.epoch, path, kind, metric }))
+    }
+
+    fn result(&mut self) -> RunResult {
+        RunResult {
+            epochs: self.progress.epoch,
+            steps: self.progress.step,
+            best: self.progress.best,
+            train: self.report.train.take(),
+            validation: self.report.validation.take(),
+            test: self.report.test.take(),
+            seconds: self.clock.seconds(),
+            images_per_second: self.clock.images_per_second(),
+            peak_memory_bytes: memory::peak_resident_bytes(),
+            skipped_steps: self.progress.skipped_steps,
+            checkpoint: self.report.checkpoint.take(),
+        }
+    }
+
+    fn send(&mut self, event: Event) -> Result<()> {
+        self.log(&event)?;
+        self.events.send(event);
+        Ok(())
+    }
+
+    fn log(&mut self, event: &Event) -> Result<()> {
+        self.run_dir.as_mut().map_or(Ok(()), |run_dir| run_dir.log(event))
+    }
+}

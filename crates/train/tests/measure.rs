@@ -1,0 +1,68 @@
+//! Evaluation and prediction.
+
+mod common;
+
+use common::{Pair, Story, asam, config, images, sets};
+use flatmin_nn::{Dtype, Model, Normalization, Pass};
+use flatmin_train::{EvaluateOptions, Metric, evaluate, image_tensor, predict};
+use tch::{Kind, Tensor};
+
+fn trained() -> Pair {
+    let pair = Pair::new(asam());
+    Story::of(&pair.start(&sets(), &config(4), None).unwrap());
+    pair
+}
+
+#[test]
+fn scores_do_not_depend_on_the_batch_size() {
+    let pair = trained();
+    let model = pair.model.lock();
+    let metrics = vec![Metric::Ece, Metric::ConfusionMatrix];
+    let scores = |batch_size: usize, limit: Option<usize>| {
+        let options = EvaluateOptions { batch_size, limit, metrics: metrics.clone(), ..EvaluateOptions::default() };
+        evaluate(&model, &images(50, 9), &options, &|| false).unwrap().unwrap()
+    };
+    let (whole, pieces) = (scores(50, None), scores(7, None));
+    assert_eq!((whole.count, whole.accuracy, whole.top5), (50, pieces.accuracy, 1.0));
+    assert!((whole.loss - pieces.loss).abs() < 1e-5 && (whole.ece.unwrap() - pieces.ece.unwrap()).abs() < 1e-5);
+    let matrix = whole.confusion_matrix.unwrap();
+    let diagonal: u64 = (0..3).map(|class| matrix[class][class]).sum();
+    assert_eq!(diagonal as f64 / 50.0, whole.accuracy);
+    assert_eq!(scores(50, Some(20)).count, 20);
+}
+
+#[test]
+fn an_evaluation_can_be_interrupted() {
+    let pair = Pair::new(asam());
+    let answer = evaluate(&pair.model.lock(), &images(50, 9), &EvaluateOptions::default(), &|| true);
+    assert_eq!(answer.unwrap(), None);
+}
+
+#[test]
+fn predictions_are_sorted_named_and_normalised() {
+    let mut model = Model::new(common::spec(), Dtype::Float64, 3).unwrap();
+    model.set_class_names(Some(vec!["a".into(), "b".into(), "c".into()])).unwrap();
+    model.set_normalization(Some(Normalization { mean: vec![0.4, 0.5], std: vec![0.25, 0.5] })).unwrap();
+    let set = images(4, 1);
+    let pixels: Vec<f32> = (0..4).flat_map(|image| set.pixels(image).unwrap()).collect();
+    let images = image_tensor(&pixels, set.shape(), Dtype::Float32).unwrap();
+    let predictions = predict(&model, &images, 9).unwrap();
+    assert_eq!(predictions.len(), 4);
+
+    let stretch = |values: [f64; 2]| Tensor::from_slice(&values).view([1, 2, 1, 1]);
+    let normalised = (images.to_kind(Kind::Double) - stretch([0.4, 0.5])) / stretch([0.25, 0.5]);
+    let expected = tch::no_grad(|| model.forward(&normalised, Pass::Eval)).unwrap().softmax(-1, Kind::Double);
+    for (row, prediction) in predictions.iter().enumerate() {
+        assert_eq!(prediction.len(), 3);
+        assert!(prediction.is_sorted_by(|one, next| one.probability >= next.probability));
+        for entry in prediction {
+            assert_eq!(entry.name, ["a", "b", "c"][entry.label as usize]);
+            assert!((entry.probability - expected.double_value(&[row as i64, entry.label])).abs() < 1e-6);
+        }
+    }
+    let bytes = (&images * 255.0).round().to_kind(Kind::Uint8);
+    let from_bytes = predict(&model, &bytes, 1).unwrap();
+    assert!((from_bytes[0][0].probability - predictions[0][0].probability).abs() < 0.01);
+    assert_eq!(predict(&model, &images, 0).unwrap_err().code(), "ERR_FLATMIN_OPTION");
+    assert_eq!(predict(&model, &images.narrow(2, 0, 5), 1).unwrap_err().code(), "ERR_FLATMIN_SHAPE");
+}
