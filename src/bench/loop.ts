@@ -1,0 +1,108 @@
+// `flatmin bench loop`: what it costs to train from Node, and how free the event loop stays meanwhile.
+// `Trainer.fit`, its events read, takes turns with the addon's bare loop of the same steps. The bare loop loads no data and
+// counts nothing, so the difference is an upper bound of what the boundary costs.
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { ASAM, type Dataset, datasets, type Model, models, type Optimizer, SAM, SGD, Trainer } from '../index.js';
+import { alternate, type Contender } from './alternate.js';
+import { openBench, optimizerConfig } from './ours.js';
+import { timesOf } from './peer.js';
+import { median, rounded, series } from './statistics.js';
+
+/** Settings of the bench. */
+export interface LoopBenchOptions {
+  readonly model: string;
+  readonly optimizer: 'sgd' | 'sam' | 'asam';
+  readonly batch: number;
+  readonly rounds: number;
+  readonly steps: number;
+  readonly warmup: number;
+  readonly threads: number;
+  readonly seed: number;
+  readonly onBlock?: (round: number, name: string) => void;
+}
+
+/** Runs the bench and gives its result, without the environment. */
+export async function benchLoop(options: LoopBenchOptions): Promise<Record<string, unknown>> {
+  const { model: name, optimizer, batch, threads, seed } = options;
+  const rust = openBench('train', { model: name, optimizer: optimizerConfig(optimizer), batch, seed }, threads);
+  using model = models.create(name, { seed });
+  const node = new NodeLoop(model, options);
+  for (const contender of [rust, node]) await contender.run(options.warmup);
+  node.forgetDelays();
+  const [inRust, inNode] = await alternate([rust, node], options);
+  const rustMs = (inRust?.rounds ?? []).map((round) => median(timesOf(round, 'stepMs')));
+  const nodeMs = (inNode?.rounds ?? []).map((round) => median(timesOf(round, 'stepMs')));
+  return {
+    ...{ model: name, optimizer, batch, threads, seed, rounds: options.rounds, stepsPerRound: options.steps },
+    rustStepMs: series(rustMs),
+    nodeStepMs: series(nodeMs),
+    cost: rounded(median(nodeMs) / median(rustMs) - 1),
+    costPerRound: series(nodeMs.map((ms, round) => ms / (rustMs[round] ?? Number.NaN) - 1)),
+    eventLoopDelayMs: node.delays(),
+  };
+}
+
+/** Training from JavaScript with its events read, and a watch on the event loop while it lasts. */
+class NodeLoop implements Contender {
+  readonly name = 'Trainer.fit';
+  readonly #model: Model;
+  readonly #optimizer: Optimizer;
+  readonly #options: LoopBenchOptions;
+  readonly #monitor = monitorEventLoopDelay({ resolution: 1 });
+
+  constructor(model: Model, options: LoopBenchOptions) {
+    const base = new SGD(model, { lr: 0.1, momentum: 0.9, weightDecay: 5e-4 });
+    this.#model = model;
+    this.#options = options;
+    this.#optimizer = options.optimizer === 'sgd' ? base : options.optimizer === 'sam' ? new SAM(base) : new ASAM(base);
+  }
+
+  async run(steps: number): Promise<{ stepMs: number[] }> {
+    const { batch: batchSize, threads, seed } = this.#options;
+    const train = syntheticImages(this.#model, steps * batchSize, seed);
+    const trainer = new Trainer({
+      model: this.#model,
+      optimizer: this.#optimizer,
+      train,
+      epochs: 1,
+      batchSize,
+      threads,
+      seed,
+    });
+    this.#monitor.enable();
+    const run = trainer.fit();
+    for await (const _event of run);
+    this.#monitor.disable();
+    const { epochs } = await run;
+    const seconds = epochs[0]?.seconds ?? Number.NaN;
+    return { stepMs: [(1000 * seconds) / steps] };
+  }
+
+  forgetDelays(): void {
+    this.#monitor.reset();
+  }
+
+  /** Delay of a timer of 1 ms, so about 1 ms on a free loop. */
+  delays(): Record<string, number> {
+    const at = (percentile: number) => rounded(this.#monitor.percentile(percentile) / 1e6);
+    return { p50: at(50), p99: at(99), max: rounded(this.#monitor.max / 1e6) };
+  }
+}
+
+/** Noise as images: what is in them does not change the time. */
+function syntheticImages(model: Model, count: number, seed: number): Dataset {
+  const [channels, height, width] = model.inputShape;
+  let state = seed + 1;
+  const images = Uint8Array.from({ length: count * height * width * channels }, () => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return state >>> 24;
+  });
+  const labels = Uint32Array.from({ length: count }, (_, index) => index % model.numClasses);
+  return datasets.fromArrays({
+    images,
+    labels,
+    shape: [height, width, channels],
+    numClasses: model.numClasses,
+    name: 'noise',
+  });
+}

@@ -1,0 +1,111 @@
+// `flatmin bench train`: whole training steps on synthetic CIFAR images, run by the addon's own loop, beside PyTorch's variants.
+import { type Answers, alternate, type Contender } from './alternate.js';
+import { openBench, optimizerConfig } from './ours.js';
+import { Peer, type PeerHead, peerPython, timesOf } from './peer.js';
+import { median, rounded, series } from './statistics.js';
+
+/** Variants of the PyTorch peer: layout, precision, and whether torch.compile is on. */
+export const VARIANTS = [
+  'nchw',
+  'channels_last',
+  'channels_last_bf16',
+  'nchw_compiled',
+  'channels_last_compiled',
+  'channels_last_bf16_compiled',
+] as const;
+
+/** Settings of the bench. */
+export interface TrainBenchOptions {
+  readonly model: string;
+  readonly optimizer: 'sgd' | 'sam' | 'asam';
+  readonly batch: number;
+  readonly peer: boolean;
+  readonly variants: readonly (typeof VARIANTS)[number][];
+  readonly rounds: number;
+  readonly steps: number;
+  readonly warmup: number;
+  readonly threads: number;
+  readonly seed: number;
+  readonly onBlock?: (round: number, name: string) => void;
+}
+
+interface Started {
+  readonly name: string;
+  readonly peer?: Peer;
+  readonly head?: PeerHead;
+  readonly error?: string;
+}
+
+/** Runs the bench and gives its result, without the environment. */
+export async function benchTrain(options: TrainBenchOptions): Promise<Record<string, unknown>> {
+  const { model, optimizer, batch, threads, seed } = options;
+  const ours = openBench('train', { model, optimizer: optimizerConfig(optimizer), batch, seed }, threads);
+  await ours.run(options.warmup);
+  const started = options.peer ? await startPeers(options) : [];
+  try {
+    const contenders: Contender[] = [
+      ours,
+      ...started.flatMap(({ name, peer }) => (peer === undefined ? [] : [contender(name, peer)])),
+    ];
+    const answers = await alternate(contenders, options);
+    const mine = answers[0];
+    if (mine === undefined) return {};
+    const peers = started.map(({ name, head, error }) => {
+      const theirs = answers.find((answer) => answer.name === name);
+      return theirs === undefined
+        ? { name, error }
+        : { name, ...figures(theirs, batch), ...comparison(mine, theirs), versions: head?.versions };
+    });
+    return {
+      ...{ model, optimizer, batch, dtype: 'float32', ...figures(mine, batch), peers },
+      ...{ threads, seed, rounds: options.rounds, stepsPerRound: options.steps },
+    };
+  } finally {
+    for (const { peer } of started) await peer?.[Symbol.asyncDispose]();
+  }
+}
+
+/** Starts the variants one after the other; one that cannot run here (no compiler for torch.compile) is told, not fatal. */
+async function startPeers(options: TrainBenchOptions): Promise<Started[]> {
+  const { model, optimizer, batch, threads, warmup } = options;
+  const python = await peerPython();
+  const started: Started[] = [];
+  for (const name of options.variants) {
+    options.onBlock?.(0, name);
+    const args = { model, optimizer, variant: name, batch, threads, warmup };
+    const flags = Object.entries(args).flatMap(([key, value]) => [`--${key}`, String(value)]);
+    try {
+      started.push({ name, ...(await Peer.start(name, python, 'torch_asam_train.py', flags)) });
+    } catch (error) {
+      started.push({ name, error: error instanceof Error ? error.message : String(error) });
+    }
+  }
+  return started;
+}
+
+const contender = (name: string, peer: Peer): Contender => ({
+  name,
+  run: async (steps) => {
+    const answer = await peer.run(steps);
+    return { ...answer, stepMs: timesOf(answer, 'ms') };
+  },
+});
+
+function figures(answers: Answers, batch: number): Record<string, unknown> {
+  const times = series(answers.rounds.flatMap((round) => timesOf(round, 'stepMs')));
+  const { peakRssBytes } = answers.rounds.at(-1) ?? {};
+  return {
+    stepMs: times.median,
+    imagesPerSecond: rounded((1000 * batch) / times.median),
+    spread: { stepMs: times },
+    peakMemoryBytes: peakRssBytes,
+  };
+}
+
+/** How many times as fast ours is: over all steps, and the spread over the rounds. */
+function comparison(mine: Answers, theirs: Answers): Record<string, unknown> {
+  const middle = (round: Answers['rounds'][number] | undefined) => median(timesOf(round ?? {}, 'stepMs'));
+  const ratios = mine.rounds.map((round, index) => middle(theirs.rounds[index]) / middle(round));
+  const every = (answers: Answers) => median(answers.rounds.flatMap((round) => timesOf(round, 'stepMs')));
+  return { speedup: rounded(every(theirs) / every(mine)), speedupPerRound: series(ratios) };
+}

@@ -1,0 +1,96 @@
+// `flatmin bench step | train | loop`: speed, beside PyTorch's published code when `--peer` is given, as a table or JSON.
+import { mkdir, writeFile } from 'node:fs/promises';
+import { availableParallelism, loadavg } from 'node:os';
+import { dirname } from 'node:path';
+import { z } from 'zod';
+import { benchLoop } from '../../bench/loop.js';
+import { benchStep } from '../../bench/step.js';
+import { benchTrain, VARIANTS } from '../../bench/train.js';
+import { path, positiveInteger, seed } from '../../options/fields.js';
+import { type Context, defineCommand } from '../command.js';
+import { describeEnvironment } from '../environment.js';
+
+const commonFields = {
+  rounds: positiveInteger.default(5).describe('Turns of each program'),
+  steps: positiveInteger.default(5).describe('Timed steps in each turn'),
+  warmup: positiveInteger.default(3).describe('Steps before the first timed one'),
+  threads: positiveInteger.optional().describe('Threads of every program (default: one per core)'),
+  seed,
+  out: path.optional().describe('File that gets the result as JSON, such as benchmarks/results/train.json'),
+};
+const peer = z
+  .boolean()
+  .default(false)
+  .describe('Alternate with the PyTorch peer; its environment is made when missing (about 6 GB)');
+const optimizer = z.enum(['sgd', 'sam', 'asam']).default('asam').describe('Optimizer');
+const model = z.string().default('resnet20').describe('Name of the model');
+const batch = positiveInteger.default(128).describe('Images per step');
+
+type Common = z.output<z.ZodObject<typeof commonFields>>;
+type Measure = (settings: {
+  threads: number;
+  onBlock: (round: number, name: string) => void;
+}) => Promise<Record<string, unknown>>;
+
+/** Measures, adds hardware, versions and load, and writes the result where it was asked for. */
+async function report(kind: string, options: Common, { output }: Context, measure: Measure): Promise<void> {
+  const load = loadavg()[0];
+  const threads = options.threads ?? availableParallelism();
+  const onBlock = (round: number, name: string) => {
+    output.progress(round === 0 ? `warming up ${name}` : `round ${round}/${options.rounds}: ${name}`);
+  };
+  const result = {
+    ...(await measure({ threads, onBlock })),
+    bench: kind,
+    date: new Date().toISOString(),
+    loadBefore: load,
+    environment: describeEnvironment(),
+  };
+  if (options.out !== undefined) {
+    await mkdir(dirname(options.out), { recursive: true });
+    await writeFile(options.out, `${JSON.stringify(result, undefined, 2)}\n`);
+  }
+  output.document(result);
+  output.text(lines(result).join('\n'));
+}
+
+/** The figures of a result as indented lines. */
+function lines(value: object, indent = ''): string[] {
+  return Object.entries(value).flatMap(([key, inner]) => {
+    if (typeof inner !== 'object' || inner === null) return [`${indent}${key}: ${String(inner)}`];
+    return [`${indent}${key}:`, ...lines(inner, `${indent}  `)];
+  });
+}
+
+export const benchStepCommand = defineCommand({
+  name: 'bench step',
+  summary: "time ascent and descent step on ResNet-50's parameters",
+  schema: z.strictObject({
+    optimizer: z.enum(['sam', 'asam']).default('asam').describe('Optimizer'),
+    peer,
+    ...commonFields,
+  }),
+  run: (options, context) => report('step', options, context, (settings) => benchStep({ ...options, ...settings })),
+});
+
+export const benchTrainCommand = defineCommand({
+  name: 'bench train',
+  summary: 'time whole training steps',
+  schema: z.strictObject({
+    ...{ model, optimizer, batch, peer },
+    variants: z
+      .array(z.enum(VARIANTS))
+      .min(1)
+      .default([...VARIANTS])
+      .describe('Variants of the PyTorch peer'),
+    ...commonFields,
+  }),
+  run: (options, context) => report('train', options, context, (settings) => benchTrain({ ...options, ...settings })),
+});
+
+export const benchLoopCommand = defineCommand({
+  name: 'bench loop',
+  summary: 'measure what training from Node costs, and how free the event loop stays',
+  schema: z.strictObject({ ...{ model, optimizer, batch }, ...commonFields, steps: commonFields.steps.default(20) }),
+  run: (options, context) => report('loop', options, context, (settings) => benchLoop({ ...options, ...settings })),
+});

@@ -1,0 +1,55 @@
+// `flatmin eval`: loss and accuracy of a trained model on a data set.
+import { z } from 'zod';
+import { path } from '../../options/fields.js';
+import { evaluateSchema } from '../../options/index.js';
+import { defineCommand } from '../command.js';
+import { openSplit } from '../data.js';
+import { dataFields } from '../fields.js';
+import { findWeights, openModel } from '../weights.js';
+
+/** Mean and standard deviation per channel, for weights that carry none. */
+export const weightsFields = {
+  model: z.string().optional().describe('Name of the model, for weights that do not carry it'),
+  weights: path.optional().describe('Run folder, checkpoint folder or .safetensors file'),
+  mean: z
+    .array(z.number())
+    .min(1)
+    .optional()
+    .describe('Mean of each channel, of pixels in [0, 1] (default: the one in the file)'),
+  std: z.array(z.number().positive()).min(1).optional().describe('Standard deviation of each channel'),
+};
+
+const schema = z.strictObject({
+  ...weightsFields,
+  ...dataFields,
+  split: z.enum(['test', 'train']).default('test').describe('Part of the data set'),
+  batchSize: evaluateSchema.shape.batchSize,
+  limit: evaluateSchema.shape.limit,
+});
+
+export const evalCommand = defineCommand({
+  name: 'eval',
+  summary: 'measure loss and accuracy of a trained model',
+  details: `The normalisation is the one that lies in the weights file. A file without one is taken to be trained with ImageNet's
+(mean .485 .456 .406, std .229 .224 .225), as the common PyTorch weights of the CIFAR ResNets are; which one was used is said on stderr.
+
+Examples:
+  flatmin eval --weights runs/digits
+  flatmin eval --model resnet20 --weights resnet20.safetensors --data cifar10 --data-dir cifar --json`,
+  schema,
+  async run(options, { output }) {
+    const weights = findWeights(options);
+    const dataset = await openSplit(options, options.split);
+    using model = await openModel(weights, dataset, output);
+    const { batchSize, limit } = options;
+    const { count, loss, accuracy, top5 } = await model.evaluate(dataset, {
+      batchSize,
+      ...(limit !== undefined && { limit }),
+    });
+    output.document({ model: model.name, data: options.data, count, loss, accuracy, top5: top5 ?? null });
+    output.text(`${model.name} on ${options.data}, ${options.split} split, ${count} images`);
+    output.text(
+      `accuracy ${(100 * accuracy).toFixed(2)} %  loss ${loss.toFixed(4)}${top5 === undefined ? '' : `  top-5 ${(100 * top5).toFixed(2)} %`}`,
+    );
+  },
+});

@@ -1,0 +1,24 @@
+// All commands of the CLI, in the order of `flatmin --help`.
+import type { CommandDefinition } from '../command.js';
+import { benchLoopCommand, benchStepCommand, benchTrainCommand } from './bench.js';
+import { downloadCommand } from './data.js';
+import { demoCommand } from './demo.js';
+import { evalCommand } from './eval.js';
+import { modelsCommand } from './models.js';
+import { predictCommand } from './predict.js';
+import { doctorCommand, setupCommand } from './setup.js';
+import { trainCommand } from './train.js';
+
+export const commands: readonly CommandDefinition[] = [
+  setupCommand,
+  doctorCommand,
+  demoCommand,
+  trainCommand,
+  evalCommand,
+  predictCommand,
+  modelsCommand,
+  downloadCommand,
+  benchStepCommand,
+  benchTrainCommand,
+  benchLoopCommand,
+];

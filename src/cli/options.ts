@@ -1,0 +1,159 @@
+// Turns a zod object into command-line flags and the parsed flags back into checked options.
+// One schema is thus the source of flags, help, defaults, config files and their JSON Schema.
+import { type Command, Option } from 'commander';
+import { z } from 'zod';
+import { parseOptions, suggestion } from '../options/parse.js';
+import { type ConfigFile, readConfig } from './config.js';
+import { UsageError } from './failure.js';
+
+type Field = z.core.$ZodType;
+
+/** What a flag needs to know about one field of a schema. */
+interface FieldInfo {
+  readonly type: 'string' | 'number' | 'boolean' | 'enum' | 'array';
+  readonly integer: boolean;
+  readonly choices: readonly string[];
+  readonly default: unknown;
+  readonly description: string;
+  /** Type of the elements of an array. */
+  readonly element: FieldInfo | undefined;
+}
+
+const kebab = (key: string) => key.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+
+/** Flag of a key: `weightDecay` is `--weight-decay`. */
+export const flagOf = (key: string) => `--${kebab(key)}`;
+
+function inspect(field: Field): FieldInfo {
+  let inner = field;
+  let fallback: unknown;
+  let description = '';
+  for (;;) {
+    description ||= z.globalRegistry.get(inner)?.description ?? '';
+    const def = inner._zod.def as z.core.$ZodTypes['_zod']['def'];
+    if (def.type === 'default') {
+      // The outermost default is the one that holds.
+      fallback ??= def.defaultValue;
+      inner = def.innerType;
+    } else if (def.type === 'optional' || def.type === 'nullable') {
+      inner = def.innerType;
+    } else if (def.type === 'pipe') {
+      inner = def.in;
+    } else {
+      return { ...kindOf(inner, def), default: fallback, description };
+    }
+  }
+}
+
+function kindOf(field: Field, def: z.core.$ZodTypes['_zod']['def']): Omit<FieldInfo, 'default' | 'description'> {
+  const plain = { integer: false, choices: [], element: undefined };
+  switch (def.type) {
+    case 'number':
+      return { ...plain, type: 'number', integer: field instanceof z.ZodNumber && field.isInt };
+    case 'boolean':
+      return { ...plain, type: 'boolean' };
+    case 'enum':
+      return { ...plain, type: 'enum', choices: Object.values(def.entries).map(String) };
+    case 'array':
+      return { ...plain, type: 'array', element: inspect(def.element) };
+    case 'tuple':
+      return { ...plain, type: 'array', element: def.items[0] === undefined ? undefined : inspect(def.items[0]) };
+    case 'string':
+      return { ...plain, type: 'string' };
+    default:
+      throw new TypeError(`a field of type '${def.type}' cannot be a flag`);
+  }
+}
+
+const placeholderOf = (info: FieldInfo): string => {
+  if (info.type === 'enum') return info.choices.length <= 5 ? info.choices.join('|') : 'name';
+  if (info.type === 'array') return `${info.element?.type ?? 'value'},...`;
+  return info.type === 'number' ? (info.integer ? 'n' : 'number') : 'value';
+};
+
+/** Adds one flag per field of `schema` to `command`, and a `--no-` twin for each boolean. */
+export function addOptions(command: Command, schema: z.ZodObject): void {
+  for (const [key, field] of Object.entries(schema.shape)) {
+    const info = inspect(field);
+    const shown =
+      info.default === undefined ||
+      info.default === false ||
+      (Array.isArray(info.default) && info.default.length === 0);
+    const help = info.description + (shown ? '' : ` (default: ${[info.default].flat().join(',')})`);
+    if (info.type !== 'boolean') {
+      command.addOption(new Option(`${flagOf(key)} <${placeholderOf(info)}>`, help));
+      continue;
+    }
+    // Both forms exist so that a flag can overrule a config file; help shows the one that changes the default.
+    command.addOption(new Option(flagOf(key), help).hideHelp(info.default === true));
+    command.addOption(
+      new Option(
+        `--no-${kebab(key)}`,
+        `do not ${info.description.charAt(0).toLowerCase()}${info.description.slice(1)}`,
+      ).hideHelp(info.default !== true),
+    );
+  }
+}
+
+function coerce(value: unknown, info: FieldInfo, flag: string): unknown {
+  if (typeof value !== 'string') return value;
+  if (info.type === 'array') {
+    const { element } = info;
+    return element === undefined ? [] : value.split(',').map((part) => coerce(part.trim(), element, flag));
+  }
+  if (info.type === 'number') {
+    const number = Number(value);
+    if (value.trim() === '' || Number.isNaN(number))
+      throw new UsageError(`option '${flag}': expected a number, found '${value}'.`);
+    if (info.integer && !Number.isInteger(number))
+      throw new UsageError(`option '${flag}': expected a whole number, found '${value}'.`);
+    return number;
+  }
+  return value;
+}
+
+function checkChoice(value: unknown, info: FieldInfo, where: string): void {
+  if (info.type === 'array' && Array.isArray(value) && info.element !== undefined) {
+    for (const item of value) checkChoice(item, info.element, where);
+  }
+  if (info.type !== 'enum' || value === undefined || value === null || info.choices.includes(String(value))) return;
+  throw new UsageError(
+    `${where}: unknown value '${String(value)}'${suggestion(String(value), info.choices)} (one of ${info.choices.join(', ')})`,
+  );
+}
+
+/** Values of the flags that stood on the command line, by key of the schema. */
+function givenFlags(command: Command, schema: z.ZodObject): Record<string, unknown> {
+  const given: Record<string, unknown> = {};
+  const values = command.opts<Record<string, unknown>>();
+  for (const [key, field] of Object.entries(schema.shape)) {
+    if (command.getOptionValueSource(key) !== 'cli') continue;
+    const info = inspect(field);
+    given[key] = coerce(values[key], info, flagOf(key));
+    checkChoice(given[key], info, `option '${flagOf(key)}'`);
+  }
+  return given;
+}
+
+function checkConfig(config: ConfigFile, schema: z.ZodObject): void {
+  const keys = Object.keys(schema.shape);
+  for (const [key, value] of Object.entries(config.values)) {
+    const field = schema.shape[key];
+    if (field === undefined) {
+      throw new UsageError(`${config.path}: unknown key '${key}'${suggestion(key, keys)} (known: ${keys.join(', ')})`);
+    }
+    checkChoice(value, inspect(field), `${config.path}: ${key}`);
+  }
+}
+
+/** Checked options of a parsed command: flags over the config file over the schema's defaults. */
+export function resolveOptions<S extends z.ZodObject>(command: Command, schema: S, configPath?: string): z.output<S> {
+  const config = configPath === undefined ? undefined : readConfig(configPath);
+  if (config !== undefined) checkConfig(config, schema);
+  return parseOptions(schema, { ...config?.values, ...givenFlags(command, schema) }, command.name());
+}
+
+/** JSON Schema of the config file of a command. */
+export function configSchema(name: string, schema: z.ZodObject): object {
+  return { title: `flatmin ${name} --config`, ...z.toJSONSchema(schema, { io: 'input' }), additionalProperties: false };
+}

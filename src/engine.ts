@@ -1,0 +1,72 @@
+// The native optimizer behind a chain of TypeScript ones: `new ASAM(new SGD(model))` is one engine with both configs.
+// It is created at first use, because only then the outermost wrapper is known.
+
+import { alive, call } from './call.js';
+import { type Model, nativeModel } from './model.js';
+import type { BindingOptimizer } from './native/binding.js';
+import { loadNative } from './native/index.js';
+import type { SharpnessRules } from './options/presets.js';
+import type { GroupSettings, GroupStore } from './parameter-group.js';
+
+/** What the native optimizer is created from. */
+export interface OptimizerConfig {
+  base: {
+    type: 'sgd' | 'adam' | 'adamw';
+    lr: number;
+    weightDecay: number;
+    momentum?: number;
+    [option: string]: unknown;
+  };
+  sharpness: SharpnessRules | null;
+}
+
+/** One native optimizer, shared by a base optimizer and its wrapper. */
+export class Engine implements GroupStore {
+  readonly model: Model;
+  readonly config: OptimizerConfig;
+  #native: BindingOptimizer | undefined;
+  #disposed = false;
+
+  constructor(model: Model, config: OptimizerConfig) {
+    this.model = model;
+    this.config = structuredClone(config);
+  }
+
+  /** The native optimizer, created now if need be. */
+  get native(): BindingOptimizer {
+    alive(this.#disposed ? undefined : this, 'optimizer');
+    const native =
+      this.#native ?? call(() => loadNative().BindingOptimizer.create(nativeModel(this.model), this.config));
+    this.#native = native;
+    return native;
+  }
+
+  /** Whether the native optimizer exists, and with it state that a new wrapper would lose. */
+  get started(): boolean {
+    return this.#native !== undefined;
+  }
+
+  get groupCount(): number {
+    return this.#native?.groupCount ?? 1;
+  }
+
+  read(index: number): GroupSettings {
+    const native = this.#native;
+    if (native) return call(() => native.group(index));
+    const { base, sharpness } = this.config;
+    return { lr: base.lr, weightDecay: base.weightDecay, momentum: base.momentum ?? null, rho: sharpness?.rho ?? null };
+  }
+
+  write(index: number, key: keyof GroupSettings, value: number): void {
+    const native = this.#native;
+    if (native) call(() => native.setGroup(index, key, value));
+    else if (key === 'rho' && this.config.sharpness) this.config.sharpness.rho = value;
+    else this.config.base[key] = value;
+  }
+
+  dispose(): void {
+    this.#native?.dispose();
+    this.#native = undefined;
+    this.#disposed = true;
+  }
+}

@@ -1,0 +1,69 @@
+// flatmin: training to flat minima from Node.js. What this file exports is the public interface.
+// Importing it loads no native code; the first model, tensor or data set does, or `load()` ahead of time.
+
+export type { Batch, Labels } from './batch.js';
+export type { Callback, TrainControl } from './callbacks/index.js';
+export * as callbacks from './callbacks/index.js';
+export type { Dataset, DatasetDescription, DatasetSource } from './dataset.js';
+export type { ArraysInput, DownloadOptions, Pixels, Sample } from './datasets.js';
+export * as datasets from './datasets.js';
+export { type ErrorCode, FlatminError } from './errors.js';
+export {
+  AbortError,
+  type CheckpointEvent,
+  type EndEvent,
+  type EpochEvent,
+  type Evaluation,
+  type FinishedHistory,
+  type History,
+  type StartEvent,
+  type StepEvent,
+  type TrainEvent,
+  type TrainResult,
+  type TrainScores,
+} from './events.js';
+export * as layers from './layers.js';
+export { type LoadOptions, load } from './load.js';
+export { type LoadReport, Model, type Prediction, type StateDict } from './model.js';
+export type { ModelSpec } from './model-spec.js';
+export type { LayerSummary, ModelSummary } from './model-summary.js';
+export * as models from './models.js';
+export { Adam, AdamW, type Optimizer, type PassInfo, SGD, type StepInfo } from './optimizer.js';
+export type {
+  AdamOptions,
+  AdamWOptions,
+  ASAMOptions,
+  BackwardOptions,
+  BatchesOptions,
+  CifarOptions,
+  EvaluateOptions,
+  ForwardOptions,
+  FromSpecOptions,
+  GeneratorOptions,
+  ImageShape,
+  InputShape,
+  LabelNoiseOptions,
+  Layer,
+  LoadModelOptions,
+  LoadWeightsOptions,
+  Loss,
+  Normalization,
+  PredictOptions,
+  SAMOptions,
+  Schedule,
+  SequentialOptions,
+  SGDOptions,
+  SharpnessRules,
+  Shortcut,
+  SplitOptions,
+  TensorDtype,
+  TensorOptions,
+  TrainingOptions,
+  ZooOptions,
+} from './options/index.js';
+export { asamPresets, samPresets } from './options/presets.js';
+export type { GroupSettings, ParameterGroup } from './parameter-group.js';
+export type { Run } from './run.js';
+export { ASAM, SAM, type SharpnessAware } from './sharpness-aware.js';
+export { Tensor, type TensorArray, type TensorData } from './tensor.js';
+export { type FitOptions, Trainer, type TrainerOptions } from './trainer.js';

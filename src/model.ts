@@ -1,0 +1,281 @@
+// A model: a spec (a tree of layers) and its weights, kept by the native side.
+// All computing methods are asynchronous and leave the event loop free.
+
+import { type Batch, withBatch } from './batch.js';
+import { alive, call } from './call.js';
+import { type DatasetSource, nativeDataset, resolveDataset } from './dataset.js';
+import { FlatminError } from './errors.js';
+import type { Evaluation } from './events.js';
+import { type ModelSpec, sequentialSpec } from './model-spec.js';
+import { type LayerSummary, ModelSummary } from './model-summary.js';
+import type { BindingModel } from './native/binding.js';
+import { loadNative } from './native/index.js';
+import {
+  type BackwardOptions,
+  backwardSchema,
+  type ForwardOptions,
+  type FromSpecOptions,
+  filePathSchema,
+  forwardSchema,
+  fromSpecSchema,
+  type InputShape,
+  type Layer,
+  type LoadModelOptions,
+  type LoadWeightsOptions,
+  loadModelSchema,
+  loadWeightsSchema,
+  type Normalization,
+  normalizationSchema,
+  parameterNameSchema,
+  type SequentialOptions,
+  sequentialSchema,
+} from './options/model.js';
+import { parseOptions, show } from './options/parse.js';
+import { type EvaluateOptions, evaluateSchema, type PredictOptions, predictSchema } from './options/trainer.js';
+import { StepCounter } from './step-counter.js';
+import { nativeTensor, requireTensor, Tensor } from './tensor.js';
+
+/** Parameters and statistics by name, with PyTorch's names and layouts. */
+export type StateDict = Record<string, Tensor>;
+
+/** What loading weights found. */
+export interface LoadReport {
+  /** Names that the model has and the weights lack. */
+  missing: string[];
+  /** Names that the weights have and the model lacks. */
+  unexpected: string[];
+}
+
+/** One guess of `model.predict`. */
+export interface Prediction {
+  label: number;
+  /** Name of the class, or the label as text when the model has no class names. */
+  name: string;
+  probability: number;
+}
+
+let nativeOf: (model: Model) => BindingModel;
+let countersOf: (model: Model) => StepCounter;
+
+/** A neural network for images. */
+export class Model {
+  #native: BindingModel | undefined;
+  readonly #counter = new StepCounter();
+
+  /** @internal Use {@link Model.sequential}, {@link models} or {@link Model.load}. */
+  constructor(native: BindingModel) {
+    this.#native = native;
+  }
+
+  static {
+    nativeOf = (model) => alive(model.#native, 'model');
+    countersOf = (model) => model.#counter;
+  }
+
+  /**
+   * A model of layers applied in order; the last one must give [batch, numClasses].
+   * @example Model.sequential([layers.flatten(), layers.linear(10)], { inputShape: [1, 8, 8] })
+   */
+  static sequential(layers: readonly Layer[], options: SequentialOptions): Model {
+    const { dtype, seed, ...rest } = parseOptions(sequentialSchema, options, 'Model.sequential');
+    return Model.fromSpec(sequentialSpec(layers, rest), { dtype, seed });
+  }
+
+  /** A model from its spec, with fresh weights. */
+  static fromSpec(spec: ModelSpec, options: FromSpecOptions = {}): Model {
+    const checked = parseOptions(fromSpecSchema, options, 'Model.fromSpec');
+    return new Model(call(() => loadNative().BindingModel.create(spec, checked)));
+  }
+
+  /** Reads a model that `save` or a run's checkpoint wrote: layers, weights, class names and normalisation. */
+  static async load(path: string, options: LoadModelOptions = {}): Promise<Model> {
+    const file = parseOptions(filePathSchema, path, 'Model.load path');
+    const checked = parseOptions(loadModelSchema, options, 'Model.load');
+    return new Model(await call(() => loadNative().BindingModel.load(file, checked)));
+  }
+
+  /** The model as plain data. */
+  get spec(): ModelSpec {
+    return nativeOf(this).spec as ModelSpec;
+  }
+
+  /** Name of the model, such as `resnet20`. */
+  get name(): string {
+    return this.spec.name;
+  }
+
+  /** Shape of one image: [channels, height, width]. */
+  get inputShape(): InputShape {
+    return this.spec.inputShape;
+  }
+
+  get numClasses(): number {
+    return this.spec.numClasses;
+  }
+
+  /** Number type of weights and inputs. */
+  get dtype(): 'float32' | 'float64' {
+    return nativeOf(this).dtype as 'float32' | 'float64';
+  }
+
+  /** Number of trainable numbers. */
+  get parameterCount(): number {
+    return nativeOf(this).parameterCount;
+  }
+
+  /** Names of the classes in the order of the labels, or null. */
+  get classNames(): string[] | null {
+    return this.spec.classNames ?? null;
+  }
+
+  set classNames(names: string[]) {
+    if (!Array.isArray(names) || names.some((name) => typeof name !== 'string') || names.length !== this.numClasses) {
+      throw new FlatminError(
+        'ERR_FLATMIN_OPTION',
+        `model.classNames: found ${show(names)}, expected ${this.numClasses} names`,
+      );
+    }
+    call(() => nativeOf(this).setClassNames(names));
+  }
+
+  /** What `predict` and `evaluate` apply to pixels in [0, 1], or null. */
+  get normalization(): Normalization | null {
+    return this.spec.normalization ?? null;
+  }
+
+  set normalization(normalization: Normalization) {
+    const checked = parseOptions(normalizationSchema, normalization, 'model.normalization');
+    call(() => nativeOf(this).setNormalization(checked));
+  }
+
+  /** Layers, shapes and parameter counts; print it with `String(model.summary())`. */
+  summary(): ModelSummary {
+    const summary = call(() => nativeOf(this).summary());
+    return new ModelSummary(summary as { layers: LayerSummary[]; parameters: number; buffers: number });
+  }
+
+  /**
+   * The logits [batch, classes] of images [batch, channels, height, width], which must be normalised already.
+   * Batch norm uses its running statistics, or with `train` the batch's (without updating the running ones).
+   */
+  async forward(images: Tensor, options: ForwardOptions = {}): Promise<Tensor> {
+    const checked = parseOptions(forwardSchema, options, 'model.forward');
+    const input = nativeTensor(requireTensor(images, 'model.forward images'));
+    return new Tensor(await call(() => nativeOf(this).forward(input, checked)));
+  }
+
+  /**
+   * One forward and backward pass over a batch. Gradients add up until an optimizer steps.
+   * @returns The mean loss of the batch.
+   */
+  async backward(batch: Batch, options: BackwardOptions = {}): Promise<number> {
+    const { loss, seed = this.#counter.nextMaskSeed() } = parseOptions(backwardSchema, options, 'model.backward');
+    const outcome = await withBatch(batch, 'model.backward', (images, labels) =>
+      call(() => nativeOf(this).backward(images, labels, { loss, seed })),
+    );
+    return outcome.loss;
+  }
+
+  /** A copy of the gradient of one parameter, or null when it has none. */
+  gradient(name: string): Tensor | null {
+    const gradient = call(() =>
+      nativeOf(this).gradient(parseOptions(parameterNameSchema, name, 'model.gradient name')),
+    );
+    return gradient ? new Tensor(gradient) : null;
+  }
+
+  /** Loss, accuracy and other metrics on a data set. Works during training, too, between two steps. */
+  async evaluate(dataset: DatasetSource, options: EvaluateOptions = {}): Promise<Evaluation> {
+    const checked = parseOptions(evaluateSchema, options, 'model.evaluate');
+    const data = nativeDataset(await resolveDataset(dataset, 'model.evaluate dataset'));
+    return (await call(() => nativeOf(this).evaluate(data, checked))) as Evaluation;
+  }
+
+  /**
+   * The most likely classes, best first.
+   * @param images An image file (PNG, JPEG, WebP), a list of files, or a tensor [batch, channels, height, width] of pixels in
+   * [0, 1]. Files are resized to the model's input; the model's normalisation is applied to all.
+   */
+  async predict(images: string, options?: PredictOptions): Promise<Prediction[]>;
+  async predict(images: readonly string[] | Tensor, options?: PredictOptions): Promise<Prediction[][]>;
+  async predict(
+    images: string | readonly string[] | Tensor,
+    options: PredictOptions = {},
+  ): Promise<Prediction[] | Prediction[][]> {
+    const checked = parseOptions(predictSchema, options, 'model.predict');
+    if (images instanceof Tensor) return call(() => nativeOf(this).predict(nativeTensor(images), checked));
+    const paths = typeof images === 'string' ? [images] : images;
+    if (!Array.isArray(paths) || paths.length === 0 || paths.some((path) => typeof path !== 'string' || path === '')) {
+      throw new FlatminError(
+        'ERR_FLATMIN_OPTION',
+        `model.predict images: found ${show(images)}, expected a file, a list of files or a Tensor`,
+      );
+    }
+    const predictions = await call(() => nativeOf(this).predictFiles(paths, checked));
+    return typeof images === 'string' ? (predictions[0] as Prediction[]) : predictions;
+  }
+
+  /** Writes a safetensors file that holds all that `Model.load` needs; complete or not at all. */
+  async save(path: string): Promise<void> {
+    const file = parseOptions(filePathSchema, path, 'model.save path');
+    await call(() => nativeOf(this).save(file));
+  }
+
+  /** Reads weights (safetensors with PyTorch's names) into this model. Nothing changes when they do not fit. */
+  async loadWeights(path: string, options: LoadWeightsOptions = {}): Promise<LoadReport> {
+    const file = parseOptions(filePathSchema, path, 'model.loadWeights path');
+    const checked = parseOptions(loadWeightsSchema, options, 'model.loadWeights');
+    return call(() => nativeOf(this).loadWeights(file, checked));
+  }
+
+  /** Copies of all parameters and running statistics. */
+  async stateDict(): Promise<StateDict> {
+    const tensors = await call(() => nativeOf(this).stateDict());
+    return Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, new Tensor(tensor)]));
+  }
+
+  /** Copies parameters and statistics into the model. Nothing changes when they do not fit. */
+  async loadStateDict(state: StateDict, options: LoadWeightsOptions = {}): Promise<LoadReport> {
+    const checked = parseOptions(loadWeightsSchema, options, 'model.loadStateDict');
+    if (state === null || typeof state !== 'object') {
+      throw new FlatminError(
+        'ERR_FLATMIN_OPTION',
+        `model.loadStateDict: found ${show(state)}, expected an object of tensors by name`,
+      );
+    }
+    const tensors = Object.entries(state).map(([name, tensor]) => [
+      name,
+      nativeTensor(requireTensor(tensor, `model.loadStateDict '${name}'`)),
+    ]);
+    return call(() => nativeOf(this).loadStateDict(Object.fromEntries(tensors), checked));
+  }
+
+  /** Frees the memory now; a second call does nothing. */
+  dispose(): void {
+    this.#native?.dispose();
+    this.#native = undefined;
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.dispose();
+  }
+}
+
+/** @internal The native object of a model. */
+export const nativeModel = (model: Model): BindingModel => nativeOf(model);
+
+/** @internal The counter that gives both passes of a step the same dropout masks. */
+export const stepCounter = (model: Model): StepCounter => countersOf(model);
+
+/** @internal Checks an argument that must be a model. */
+export function requireModel(value: unknown, argument: string): Model {
+  if (value instanceof Model) return value;
+  throw new FlatminError(
+    'ERR_FLATMIN_OPTION',
+    `${argument}: found ${show(value)}, expected a Model; make one with models.resnet20() or Model.sequential()`,
+  );
+}

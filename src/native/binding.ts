@@ -1,0 +1,231 @@
+// The native addon's surface as TypeScript sees it: the typed contract between the facade and `crates/node`.
+// Shapes of JSON objects are spelled out here; `native/index.d.ts`, which the build generates, only knows them as `any`.
+
+/** Typed arrays that tensors are made of and read as. */
+export type TensorData = Float32Array | Float64Array | Uint8Array | BigInt64Array;
+
+/** What the loaded native side says about itself. */
+export interface NativeInfo {
+  readonly torchVersion: string;
+  readonly threads: number;
+  readonly cpuCapability: string;
+  readonly cudaAvailable: boolean;
+  readonly addonVersion: string;
+}
+
+/** Outcome of one backward pass: the mean loss, right answers and images of the batch. */
+export interface PassOutcome {
+  readonly loss: number;
+  readonly correct: number;
+  readonly count: number;
+}
+
+/** Outcome of `ascentStep`: the norm of the gradient at w, and whether it was finite (if not, the step is skipped). */
+export interface AscentOutcome {
+  readonly gradientNorm: number;
+  readonly finite: boolean;
+}
+
+/** Outcome of `descentStep` and `baseStep`. */
+export interface DescentOutcome {
+  readonly gradientNorm: number;
+  readonly finite: boolean;
+}
+
+/** Outcome of a whole step on one batch. */
+export interface StepOutcome extends PassOutcome {
+  readonly perturbedLoss: number | null;
+  readonly sharpness: number | null;
+  readonly gradientNorm: number;
+  readonly finite: boolean;
+}
+
+/** One parameter group's settings as they stand now. */
+export interface GroupState {
+  readonly lr: number;
+  readonly weightDecay: number;
+  readonly momentum?: number | null;
+  readonly rho?: number | null;
+  readonly [key: string]: unknown;
+}
+
+/** Which weights a file or record lacked, and which it had that the model does not know. */
+export interface LoadReport {
+  readonly missing: string[];
+  readonly unexpected: string[];
+}
+
+/** One entry of a prediction, most probable first. */
+export interface Prediction {
+  readonly label: number;
+  readonly name: string;
+  readonly probability: number;
+}
+
+/** Result of `evaluate`; further metrics appear under their own names. */
+export interface EvaluationOutcome {
+  readonly count: number;
+  readonly loss: number;
+  readonly accuracy: number;
+  readonly top5?: number;
+  readonly [metric: string]: unknown;
+}
+
+/** Mean and standard deviation of each channel, for pixels scaled to [0, 1]. */
+export interface NormalizationValues {
+  readonly mean: number[];
+  readonly std: number[];
+}
+
+export interface BindingTensor {
+  readonly shape: number[];
+  readonly dtype: string;
+  readonly device: string;
+  data(): Promise<TensorData>;
+  dispose(): void;
+}
+
+export interface BindingTensorStatic {
+  fromFloat32(data: Float32Array, shape: number[]): BindingTensor;
+  fromFloat64(data: Float64Array, shape: number[]): BindingTensor;
+  fromUint8(data: Uint8Array, shape: number[]): BindingTensor;
+  fromInt64(data: BigInt64Array, shape: number[]): BindingTensor;
+}
+
+export interface BindingDataset {
+  readonly length: number;
+  readonly name: string;
+  /** Height, width, channels. */
+  readonly shape: number[];
+  readonly classNames: string[];
+  readonly numClasses: number;
+  readonly normalization: NormalizationValues;
+  labels(): Uint32Array;
+  pixels(index: number): Float32Array;
+  split(sizes: number[], seed: number): BindingDataset[];
+  withLabelNoise(fraction: number, seed: number): BindingDataset;
+  take(count: number): BindingDataset;
+}
+
+export interface ArrayDatasetOptions {
+  readonly classNames?: string[];
+  readonly numClasses?: number;
+  readonly name?: string;
+}
+
+export interface BindingDatasetStatic {
+  digits(): BindingDataset;
+  cifar10(directory: string, split: string): Promise<BindingDataset>;
+  cifar100(directory: string, split: string): Promise<BindingDataset>;
+  /** `shape` is [images, height, width, channels]. */
+  fromUint8(images: Uint8Array, shape: number[], labels: Uint32Array, options: ArrayDatasetOptions): BindingDataset;
+  fromFloat32(images: Float32Array, shape: number[], labels: Uint32Array, options: ArrayDatasetOptions): BindingDataset;
+}
+
+export interface BindingModel {
+  readonly spec: object;
+  readonly dtype: string;
+  readonly parameterCount: number;
+  summary(): object;
+  forward(images: BindingTensor, options: { train?: boolean }): Promise<BindingTensor>;
+  backward(
+    images: BindingTensor,
+    labels: BindingTensor,
+    options: { loss: object; seed?: number },
+  ): Promise<PassOutcome>;
+  /** A copy of one parameter's gradient, null while it has none. */
+  gradient(name: string): BindingTensor | null;
+  evaluate(
+    dataset: BindingDataset,
+    options: {
+      batchSize: number;
+      loss: object;
+      metrics: string[];
+      limit?: number;
+      normalization?: NormalizationValues;
+    },
+  ): Promise<EvaluationOutcome>;
+  predict(images: BindingTensor, options: { topK: number }): Promise<Prediction[][]>;
+  predictFiles(paths: string[], options: { topK: number }): Promise<Prediction[][]>;
+  save(path: string): Promise<void>;
+  loadWeights(path: string, options: { strict: boolean }): Promise<LoadReport>;
+  stateDict(): Promise<Record<string, BindingTensor>>;
+  loadStateDict(record: Record<string, BindingTensor>, options: { strict: boolean }): Promise<LoadReport>;
+  setClassNames(names: string[]): void;
+  setNormalization(normalization: NormalizationValues): void;
+  dispose(): void;
+}
+
+export interface BindingModelStatic {
+  create(spec: object, options: { dtype: string; seed: number }): BindingModel;
+  load(path: string, options: { dtype?: string }): Promise<BindingModel>;
+}
+
+export interface BindingOptimizer {
+  readonly groupCount: number;
+  readonly phase: 'clean' | 'perturbed';
+  readonly steps: number;
+  readonly skipped: number;
+  ascentStep(): Promise<AscentOutcome>;
+  descentStep(): Promise<DescentOutcome>;
+  baseStep(): Promise<DescentOutcome>;
+  step(images: BindingTensor, labels: BindingTensor, options: { loss: object; seed?: number }): Promise<StepOutcome>;
+  clearGradients(): void;
+  group(index: number): GroupState;
+  setGroup(index: number, key: string, value: number): void;
+  dispose(): void;
+}
+
+export interface BindingOptimizerStatic {
+  create(model: BindingModel, config: object): BindingOptimizer;
+}
+
+export interface BindingRun {
+  /** The next event, null after the last; rejects with the run's error once the events before it are read. */
+  next(): Promise<object | null>;
+  acknowledge(control: object): void;
+  stop(): void;
+  abort(): void;
+}
+
+export interface BindingRunStatic {
+  start(
+    model: BindingModel,
+    optimizer: BindingOptimizer,
+    datasets: { train: BindingDataset; validation?: BindingDataset; test?: BindingDataset },
+    config: object,
+    resume?: string,
+  ): BindingRun;
+}
+
+/** Milliseconds of each step of one block: of a whole one (`train`), or of its two halves (`step`). */
+export interface BenchBlock {
+  readonly ascentMs?: number[];
+  readonly descentMs?: number[];
+  readonly stepMs?: number[];
+  readonly loss?: number;
+}
+
+export interface BindingBench {
+  /** Runs a block of steps. */
+  run(steps: number): Promise<BenchBlock>;
+  dispose(): void;
+}
+
+export interface BindingBenchStatic {
+  create(kind: 'step' | 'train', options: object): BindingBench;
+}
+
+/** Everything the addon exports. */
+export interface Binding {
+  load(options: { threads?: number }): void;
+  info(): NativeInfo;
+  zooNames(): string[];
+  zooSpec(name: string, options: object): object;
+  readonly BindingTensor: BindingTensorStatic;
+  readonly BindingDataset: BindingDatasetStatic;
+  readonly BindingModel: BindingModelStatic;
+  readonly BindingOptimizer: BindingOptimizerStatic;
+  readonly BindingRun: BindingRunStatic;
+  readonly BindingBench: BindingBenchStatic;
+}

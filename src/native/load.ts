@@ -1,0 +1,115 @@
+// Loads the native side, once per process, in the only order that works: choose the device, open libtorch (and its CUDA
+// part), then the addon. torch settles which devices it has when it is first asked, so nothing may ask it earlier.
+
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { FlatminError, fromNative } from '../errors.js';
+import { type AddonFiles, findAddon, nodeRequire } from './addon.js';
+import type { Binding } from './binding.js';
+import { hasNvidiaDriver } from './driver.js';
+import { type Found, findLibtorch } from './find.js';
+import { coreLibrary, type Libtorch, type LibtorchDevice } from './libtorch.js';
+import { platformOf, thisMachine } from './platform.js';
+
+/** How to load the native side. */
+export interface LoadOptions {
+  /** Device to load for. `auto` takes CUDA where a driver and a CUDA libtorch are found. Default `cpu`. */
+  readonly device?: LibtorchDevice | 'auto';
+  /** Threads that torch computes with. Default: as many as the machine has cores for this process. */
+  readonly threads?: number;
+}
+
+/** The loaded native side and where it came from. */
+export interface Loaded {
+  readonly binding: Binding;
+  readonly device: LibtorchDevice;
+  readonly libtorch: Libtorch;
+  readonly source: string;
+  readonly addon: string;
+}
+
+let loaded: Loaded | undefined;
+
+/**
+ * The native addon; the first call loads it together with libtorch (about 0.2 s, with CUDA 2 s), later ones are free.
+ * @throws `ERR_FLATMIN_PLATFORM`, `ERR_FLATMIN_ADDON`, `ERR_FLATMIN_LIBTORCH`, `ERR_FLATMIN_LIBTORCH_VERSION`, each with
+ * the way out, and `ERR_FLATMIN_DEVICE` when the process has already loaded for another device.
+ */
+export function loadNative(options: LoadOptions = {}): Binding {
+  return loadDetailed(options).binding;
+}
+
+/** Like {@link loadNative}, and says what was loaded. */
+export function loadDetailed(options: LoadOptions = {}): Loaded {
+  loaded ??= load(options);
+  if (options.device === 'cuda' && loaded.device === 'cpu') {
+    throw new FlatminError(
+      'ERR_FLATMIN_DEVICE',
+      "This process has already loaded libtorch for the CPU, and torch cannot add CUDA later. Call load({ device: 'cuda' }) before anything else.",
+    );
+  }
+  return loaded;
+}
+
+function load({ device: wanted = 'cpu', threads }: LoadOptions): Loaded {
+  const platform = platformOf(thisMachine());
+  const files = findAddon(platform);
+  const { libtorch, source, device } = choose(files.libtorch, wanted);
+  openLibtorch(files, libtorch, device);
+  const binding = requireAddon(files.addon);
+  try {
+    binding.load(threads === undefined ? {} : { threads });
+  } catch (error) {
+    throw fromNative(error);
+  }
+  return { binding, device, libtorch, source, addon: files.addon };
+}
+
+function choose(version: string, wanted: LibtorchDevice | 'auto'): Found & { device: LibtorchDevice } {
+  const search = { env: process.env, version };
+  if (wanted === 'cuda' && !hasNvidiaDriver()) {
+    throw new FlatminError(
+      'ERR_FLATMIN_DEVICE',
+      "The device 'cuda' was asked for, but this machine has no NVIDIA driver; install one, or ask for 'cpu' or 'auto'. `npx flatmin doctor` shows what is seen.",
+    );
+  }
+  if (wanted !== 'auto') return { ...findLibtorch({ ...search, device: wanted }), device: wanted };
+  const found = findLibtorch({ ...search, device: 'cpu' });
+  if (!hasNvidiaDriver()) return { ...found, device: 'cpu' };
+  if (found.libtorch.hasCuda) return { ...found, device: 'cuda' };
+  try {
+    return { ...findLibtorch({ ...search, device: 'cuda' }), device: 'cuda' };
+  } catch {
+    return { ...found, device: 'cpu' };
+  }
+}
+
+/** Libraries in the order in which they are opened; the CUDA ones only where they exist (archives differ). */
+function librariesToOpen(libtorch: Libtorch, device: LibtorchDevice): string[] {
+  const cpu = ['libc10.so', coreLibrary];
+  const names = device === 'cuda' ? [...cpu, 'libc10_cuda.so', 'libtorch_cuda.so'] : cpu;
+  return names.map((name) => join(libtorch.lib, name)).filter((path) => existsSync(path));
+}
+
+function openLibtorch(files: AddonFiles, libtorch: Libtorch, device: LibtorchDevice): void {
+  try {
+    const preload = nodeRequire(files.preload) as { open(paths: string[]): void };
+    preload.open(librariesToOpen(libtorch, device));
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new FlatminError(
+      'ERR_FLATMIN_LIBTORCH',
+      `libtorch ${libtorch.version} in ${libtorch.lib} cannot be opened: ${reason}. Remove ${libtorch.root} and bring it again with: npx flatmin setup`,
+      error,
+    );
+  }
+}
+
+function requireAddon(path: string): Binding {
+  try {
+    return nodeRequire(path) as Binding;
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new FlatminError('ERR_FLATMIN_ADDON', `The native addon ${path} cannot be loaded: ${reason}`, error);
+  }
+}

@@ -1,0 +1,39 @@
+// Field schemas that several option sets share, so that the same word means the same everywhere.
+// Each option set adds its own description and default.
+
+import { z } from 'zod';
+
+/** A whole number of at least 1. */
+export const positiveInteger = z.int().min(1);
+
+/** A whole number of at least 0. */
+export const wholeNumber = z.int().min(0);
+
+/** A finite number of at least 0. */
+export const nonNegative = z.number().min(0);
+
+/** A number in [0, 1]. */
+export const fraction = z.number().min(0).max(1);
+
+/** Seed of a random stream; any non-negative safe integer. */
+export const seed = z
+  .int()
+  .min(0)
+  .max(Number.MAX_SAFE_INTEGER)
+  .default(0)
+  .describe('Seed of every random choice; the same seed gives the same result');
+
+/** A path in the file system. */
+export const path = z.string().min(1);
+
+/** Class names, one per class, in the order of the labels. */
+export const classNames = z
+  .array(z.string().min(1))
+  .min(1)
+  .describe('Names of the classes, in the order of the labels');
+
+/** Number type of weights and activations. */
+export const dtype = z
+  .enum(['float32', 'float64'])
+  .default('float32')
+  .describe('Number type of the weights; float64 is for checking, not for speed');

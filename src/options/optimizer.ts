@@ -1,0 +1,47 @@
+// Options of the base optimizers (SGD, Adam, AdamW), with PyTorch's meaning.
+// Their defaults are PyTorch's, too, but for SGD's learning rate.
+
+import { z } from 'zod';
+import { nonNegative } from './fields.js';
+
+const lr = nonNegative.describe('Learning rate');
+const beta = z.number().min(0).lt(1);
+
+/** Options of {@link SGD}. */
+export const sgdSchema = z
+  .strictObject({
+    lr: lr.default(0.1),
+    momentum: nonNegative.default(0).describe('Momentum factor'),
+    dampening: z.number().default(0).describe('Dampening of the momentum'),
+    weightDecay: nonNegative.default(0).describe('L2 penalty, added to the gradient as weightDecay * w'),
+    nesterov: z.boolean().default(false).describe('Nesterov momentum; needs momentum > 0 and dampening 0'),
+  })
+  .refine((options) => !options.nesterov || (options.momentum > 0 && options.dampening === 0), {
+    path: ['nesterov'],
+    message: 'false, or a momentum above 0 with a dampening of 0',
+  });
+
+const adamFields = {
+  lr: lr.default(1e-3),
+  betas: z
+    .tuple([beta, beta])
+    .default([0.9, 0.999])
+    .describe('Decay rates of the running mean of the gradient and of its square'),
+  eps: nonNegative.default(1e-8).describe('Added to the denominator'),
+};
+
+/** Options of {@link Adam}. */
+export const adamSchema = z.strictObject({
+  ...adamFields,
+  weightDecay: nonNegative.default(0).describe('L2 penalty, added to the gradient as weightDecay * w'),
+});
+
+/** Options of {@link AdamW}. */
+export const adamwSchema = z.strictObject({
+  ...adamFields,
+  weightDecay: nonNegative.default(0.01).describe('Decoupled weight decay: w shrinks by lr * weightDecay each step'),
+});
+
+export type SGDOptions = z.input<typeof sgdSchema>;
+export type AdamOptions = z.input<typeof adamSchema>;
+export type AdamWOptions = z.input<typeof adamwSchema>;

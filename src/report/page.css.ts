@@ -1,0 +1,44 @@
+// The style sheet of a report: light and dark, no fonts or images from elsewhere, fit for printing.
+// Series colours are Okabe and Ito's palette, told apart with common colour blindness, lightened for dark pages.
+export const STYLE = `
+:root {
+  color-scheme: light dark;
+  --page: #fbfbfa; --card: #ffffff; --ink: #1c1e21; --muted: #5d6470; --line: #dfe1e5; --accent: #0b5fa5;
+  --series-0: #0072b2; --series-1: #d55e00; --series-2: #008a64; --series-3: #b4568f;
+  --series-4: #8f6b00; --series-5: #2a7fa8; --series-6: #6b6b6b; --series-7: #7a3fb5;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --page: #15171a; --card: #1d2024; --ink: #e8eaed; --muted: #a0a7b2; --line: #34383f; --accent: #6cb6f5;
+    --series-0: #56b4e9; --series-1: #ff9350; --series-2: #35c79c; --series-3: #e294c4;
+    --series-4: #f0c94a; --series-5: #8ad0f0; --series-6: #b4b4b4; --series-7: #bf94f0;
+  }
+}
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }
+main { max-width: 1080px; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
+h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .5rem; }
+h2 { font-size: 1.15rem; margin: 2.5rem 0 .75rem; }
+h3 { font-size: .95rem; margin: 0 0 .25rem; }
+p { margin: .25rem 0; max-width: 70ch; }
+.muted, footer { color: var(--muted); }
+.card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 1rem; overflow-x: auto; }
+.panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 1rem; }
+.panels figure { margin: 0; }
+.panels svg { width: 100%; height: auto; }
+.panels svg text { font-size: 11px; }
+.legend { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; margin: 0 0 .75rem; padding: 0; list-style: none; }
+.swatch { display: inline-block; width: 1.4em; height: .3em; border-radius: 2px; margin-right: .5em; vertical-align: middle; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { padding: .4rem .75rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+thead th { color: var(--muted); font-weight: 600; font-size: .85rem; }
+tbody tr:last-child td { border-bottom: 0; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1.25rem; margin: 0; }
+dt { color: var(--muted); }
+dd { margin: 0; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
+details summary { cursor: pointer; color: var(--accent); }
+details table { margin-top: .75rem; font-size: .85rem; }
+.columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 1rem; }
+@media print { body { background: none; } .card { break-inside: avoid; } }
+`;
