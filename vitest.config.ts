@@ -5,6 +5,8 @@ export default defineConfig({
   test: {
     include: ['__test__/**/*.test.ts'],
     pool: 'forks',
+    // `npm test` has made the clone ready; the CLI that tests start need not look again.
+    env: { FLATMIN_BOOTSTRAP: 'off' },
     testTimeout: 60_000,
     hookTimeout: 120_000,
   },

@@ -11,10 +11,10 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, connect, type Socket } from 'node:net';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type LibtorchTable, libtorchTable, wheelsFor } from '../src/native/libtorch-table.js';
 import { setUp } from '../src/native/setup/index.js';
 import { withLock } from '../src/native/setup/lock.js';
@@ -259,6 +259,7 @@ describe('setup without Python', () => {
 
   beforeEach(async () => {
     requests = [];
+    for (const name of ['NO_PROXY', 'no_proxy']) vi.stubEnv(name, '127.0.0.1');
     server = createServer((request, response) => {
       requests.push(request.url ?? '');
       const file = join(root, 'site', request.url ?? '');
@@ -273,7 +274,10 @@ describe('setup without Python', () => {
     mkdirSync(join(root, 'site', 'libtorch'), { recursive: true });
   });
 
-  afterEach(() => new Promise((resolve) => server.close(resolve)));
+  afterEach(async () => {
+    vi.unstubAllEnvs();
+    await new Promise((resolve) => server.close(resolve));
+  });
 
   it("takes PyTorch's own archive: shared libraries, headers and the version file", async () => {
     writeArchive(join(root, 'site', 'libtorch', 'cpu.zip'));
@@ -286,6 +290,26 @@ describe('setup without Python', () => {
       'torch/lib/libtorch_cpu.so',
     ]);
     expect(reporter.notes.join('\n')).toMatch(/sha256 of cpu\.zip: [0-9a-f]{64}/);
+  });
+
+  it('goes through the proxy that the environment names', async () => {
+    writeArchive(join(root, 'site', 'libtorch', 'cpu.zip'));
+    const asked: string[] = [];
+    const proxy = createServer().on('connect', (request, client: Socket) => {
+      asked.push(request.url ?? '');
+      const upstream = connect((server.address() as AddressInfo).port, '127.0.0.1', () => {
+        client.write('HTTP/1.1 200 Connection established\r\n\r\n');
+        upstream.pipe(client).pipe(upstream);
+      });
+    });
+    await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
+    const address = `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`;
+    for (const name of ['NO_PROXY', 'no_proxy']) vi.stubEnv(name, '');
+    for (const name of ['HTTP_PROXY', 'http_proxy']) vi.stubEnv(name, address);
+    const env = { ...mirror.env, FLATMIN_TORCH_MIRROR: 'http://site.invalid' };
+    expect(await setUp({ device: 'cpu' }, listen(), { ...mirror, env })).toMatchObject({ action: 'installed' });
+    expect(asked).toEqual(['site.invalid:80']);
+    await new Promise((resolve) => proxy.close(resolve));
   });
 
   it('refuses an archive of another release and a damaged one', async () => {

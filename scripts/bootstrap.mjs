@@ -125,7 +125,7 @@ const addon = {
     const { version } = await libtorchForBuild();
     const env = await buildEnvironment();
     // Built aside and renamed, so that a process that has the old one open keeps it.
-    const staging = join(nativeFolder, `.build-${process.pid}`);
+    const staging = join(nativeFolder, '.building');
     rmSync(staging, { recursive: true, force: true });
     mkdirSync(staging, { recursive: true });
     try {

@@ -3,7 +3,6 @@
 // The main package names the platform packages as optionalDependencies only there: in the clone they would make `npm ci`
 // look for packages that are not published yet. Publish the platform packages first.
 
-import { spawnSync } from 'node:child_process';
 import { copyFileSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -30,7 +29,6 @@ function stagePlatform(key, main, folder) {
     if (source === undefined)
       throw new Error(`${file} of ${manifest.name} is in none of native/, npm/${key}/ and the root`);
     copyFileSync(source, join(folder, file));
-    if (file.endsWith('.node')) stripDebugInformation(join(folder, file));
   }
   copyFileSync(join(root, 'npm', key, 'README.md'), join(folder, 'README.md'));
   writeJson(join(folder, 'package.json'), manifest);
@@ -47,12 +45,6 @@ function stageMain(manifest, platforms, folder) {
   const { devDependencies: _, scripts: __, napi: ___, ...published } = manifest;
   const optionalDependencies = Object.fromEntries(platforms.map(({ name }) => [name, manifest.version]));
   writeJson(join(folder, 'package.json'), { ...published, optionalDependencies });
-}
-
-/** Line tables make up most of the addon; they stay in the clone, where they are of use. */
-function stripDebugInformation(file) {
-  const { status } = spawnSync('strip', ['--strip-debug', file]);
-  if (status !== 0) say(`strip was not found (binutils): ${file} is published with its debug information`);
 }
 
 function readJson(path) {

@@ -7,7 +7,7 @@ import { become, root, say } from './lib/base.mjs';
 async function main() {
   await ensureReady();
   const vitest = join(root, 'node_modules', 'vitest', 'vitest.mjs');
-  become(process.execPath, [vitest, 'run', ...process.argv.slice(2)], { ...process.env, FLATMIN_BOOTSTRAP: 'off' });
+  become(process.execPath, [vitest, 'run', ...process.argv.slice(2)]);
 }
 
 main().catch((error) => {

@@ -23,7 +23,13 @@ export async function libtorchForBuild() {
 export async function buildEnvironment() {
   const libtorch = await libtorchForBuild();
   const path = [libtorch.lib, process.env.LD_LIBRARY_PATH].filter(Boolean).join(':');
-  return { ...process.env, LIBTORCH: libtorch.hasCuda ? withoutCuda(libtorch) : libtorch.root, LD_LIBRARY_PATH: path };
+  return {
+    ...process.env,
+    LIBTORCH: libtorch.hasCuda ? withoutCuda(libtorch) : libtorch.root,
+    LD_LIBRARY_PATH: path,
+    // `napi build` names its target, and cargo keeps a folder for each; named here too, tests share what the addon compiled.
+    CARGO_BUILD_TARGET: 'x86_64-unknown-linux-gnu',
+  };
 }
 
 /** torch-sys links libtorch_cuda as soon as it sees it; one addon must serve both, so it is built against a view without it. */

@@ -124,8 +124,11 @@ impl Story {
         Self::read(run, |_| Acknowledgement::default()).unwrap()
     }
 
-    pub fn epochs(&self) -> Vec<&EpochEvent> {
-        let epoch = |event| if let &Event::Epoch(ref epoch) = event { Some(&**epoch) } else { None };
+    pub fn epochs<'a>(&'a self) -> Vec<&'a EpochEvent> {
+        let epoch = |event: &'a Event| match event {
+            Event::Epoch(epoch) => Some(&**epoch),
+            _ => None,
+        };
         self.events.iter().filter_map(epoch).collect()
     }
 

@@ -1,0 +1,84 @@
+// The benches: how turns and medians are taken, and the documents that `flatmin bench` prints. No figure is judged here.
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { alternate } from '../src/bench/alternate.js';
+import { timesOf } from '../src/bench/peer.js';
+import { median, series } from '../src/bench/statistics.js';
+import { flatmin } from './support/cli.js';
+
+const TINY = ['--rounds', '2', '--steps', '2', '--warmup', '1', '--threads', '1'];
+
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'flatmin-bench-'));
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+describe('alternate', () => {
+  it('gives each contender its block in every round and leaves the first step of a block out', async () => {
+    const calls: string[] = [];
+    const contender = (name: string) => ({
+      name,
+      run: async (steps: number) => {
+        calls.push(`${name}${steps}`);
+        return { stepMs: Array<number>(steps).fill(calls.length) };
+      },
+    });
+    const answers = await alternate([contender('a'), contender('b')], { rounds: 2, steps: 3 });
+    expect(calls).toEqual(['a1', 'a3', 'b1', 'b3', 'a1', 'a3', 'b1', 'b3']);
+    expect(answers.map(({ name, rounds }) => [name, rounds.flatMap((round) => timesOf(round, 'stepMs'))])).toEqual([
+      ['a', [2, 2, 2, 6, 6, 6]],
+      ['b', [4, 4, 4, 8, 8, 8]],
+    ]);
+  });
+});
+
+describe('statistics', () => {
+  it('take the middle, or the mean of the two middle ones', () => {
+    expect(median([9, 1, 5])).toBe(5);
+    expect(median([4, 1, 3, 2])).toBe(2.5);
+    expect(series([3, 1, 2])).toEqual({ median: 2, min: 1, max: 3, n: 3 });
+  });
+
+  it('refuse an answer without times', () => {
+    expect(() => timesOf({ loss: 1 }, 'stepMs')).toThrow(/'stepMs'/);
+  });
+});
+
+describe('flatmin bench --json', () => {
+  it('train: step time, rate, settings and what it ran on; also as a file', async () => {
+    const out = join(folder, 'results', 'train.json');
+    const args = ['bench', 'train', '--model', 'demo', '--batch', '8', ...TINY, '--out', out, '--json'];
+    const { code, stdout } = await flatmin(args);
+    expect(code).toBe(0);
+    const result = JSON.parse(stdout) as { stepMs: number; imagesPerSecond: number; spread: { stepMs: { n: number } } };
+    expect(result).toMatchObject({
+      model: 'demo',
+      optimizer: 'asam',
+      batch: 8,
+      dtype: 'float32',
+      peers: [],
+      threads: 1,
+    });
+    expect(result.spread.stepMs.n).toBe(4);
+    expect(result.imagesPerSecond).toBeCloseTo(8000 / result.stepMs, 0);
+    expect(result).toMatchObject({ environment: { node: process.version, torch: expect.stringMatching(/^\d/) } });
+    expect(JSON.parse(readFileSync(out, 'utf8'))).toEqual(result);
+  });
+
+  it('loop: cost against the bare loop and the delay of the event loop', async () => {
+    const { code, stdout } = await flatmin(['bench', 'loop', '--model', 'demo', '--batch', '8', ...TINY, '--json']);
+    expect(code).toBe(0);
+    const result = JSON.parse(stdout) as { cost: number; eventLoopDelayMs: { p50: number; p99: number } };
+    expect(Number.isFinite(result.cost)).toBe(true);
+    expect(result.eventLoopDelayMs.p99).toBeGreaterThanOrEqual(result.eventLoopDelayMs.p50);
+  });
+
+  it('names an unknown model', async () => {
+    const { code, stderr } = await flatmin(['bench', 'train', '--model', 'resnet21', ...TINY]);
+    expect(code).toBe(2);
+    expect(stderr).toContain('resnet20');
+  });
+});
