@@ -1,18 +1,14 @@
 // Downloads CIFAR-10 and CIFAR-100 from their own site: to a temporary folder, checked, unpacked, and only then renamed.
 // A second call finds the folder and does nothing.
 
-import { createHash } from 'node:crypto';
-import { createWriteStream } from 'node:fs';
 import { mkdir, mkdtemp, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Readable, Transform } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
 import { extract } from 'tar';
-import { EnvHttpProxyAgent, fetch } from 'undici';
 import { FlatminError } from './errors.js';
 import { downloadSchema } from './options/data.js';
 import { path } from './options/fields.js';
 import { parseOptions, show, suggestion } from './options/parse.js';
+import { receive } from './receive.js';
 
 /** Archives by name: file on the site, its published MD5 sum, and the folder inside. */
 const archives = {
@@ -52,7 +48,14 @@ export async function download(
   try {
     const file = join(temporary, archive.file);
     const url = new URL(archive.file, baseUrl.endsWith('/') ? baseUrl : `${baseUrl}/`);
-    const found = await receive(url, file, { signal, onProgress });
+    const found = await receive(url, file, { hash: 'md5', signal, onProgress }).catch((error: unknown) => {
+      signal?.throwIfAborted();
+      throw new FlatminError(
+        'ERR_FLATMIN_DATA',
+        `${url}: ${(error as Error).message}; check the network and the proxy variables, or give baseUrl`,
+        error,
+      );
+    });
     if (found !== md5) {
       throw new FlatminError(
         'ERR_FLATMIN_CHECKSUM',
@@ -74,43 +77,6 @@ function archiveOf(name: keyof typeof archives): (typeof archives)[keyof typeof 
     'ERR_FLATMIN_NAME',
     `datasets.download: found ${show(name)}, expected one of ${names.join(', ')}${suggestion(String(name), names)}`,
   );
-}
-
-interface Listener {
-  signal: DownloadOptions['signal'];
-  onProgress: DownloadOptions['onProgress'];
-}
-
-/** Streams a file to disk; returns its MD5 sum. */
-async function receive(url: URL, file: string, { signal, onProgress }: Listener): Promise<string> {
-  const dispatcher = new EnvHttpProxyAgent();
-  try {
-    const response = await fetch(url, { dispatcher, ...(signal && { signal }) }).catch((error: unknown) => {
-      signal?.throwIfAborted();
-      throw new FlatminError(
-        'ERR_FLATMIN_DATA',
-        `${url} cannot be reached: ${(error as Error).message}; check the network and the proxy variables, or give baseUrl`,
-        error,
-      );
-    });
-    if (!response.ok || !response.body)
-      throw new FlatminError('ERR_FLATMIN_DATA', `${url}: found HTTP status ${response.status}, expected 200`);
-    const hash = createHash('md5');
-    const totalBytes = Number(response.headers.get('content-length')) || null;
-    let receivedBytes = 0;
-    const measure = new Transform({
-      transform(chunk: Buffer, _encoding, done) {
-        hash.update(chunk);
-        receivedBytes += chunk.length;
-        onProgress?.({ receivedBytes, totalBytes });
-        done(null, chunk);
-      },
-    });
-    await pipeline(Readable.fromWeb(response.body), measure, createWriteStream(file));
-    return hash.digest('hex');
-  } finally {
-    await dispatcher.close();
-  }
 }
 
 /** Another process may have been faster: its folder is as good. */

@@ -1,6 +1,5 @@
 // `flatmin bench loop`: what it costs to train from Node, and how free the event loop stays meanwhile.
-// `Trainer.fit`, its events read, takes turns with the addon's bare loop of the same steps. The bare loop loads no data and
-// counts nothing, so the difference is an upper bound of what the boundary costs.
+// `Trainer.fit`, its events read, takes turns with the same run started and read from Rust: same loader, loop and events.
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { ASAM, type Dataset, datasets, type Model, models, type Optimizer, SAM, SGD, Trainer } from '../index.js';
 import { alternate, type Contender } from './alternate.js';
@@ -24,7 +23,7 @@ export interface LoopBenchOptions {
 /** Runs the bench and gives its result, without the environment. */
 export async function benchLoop(options: LoopBenchOptions): Promise<Record<string, unknown>> {
   const { model: name, optimizer, batch, threads, seed } = options;
-  const rust = openBench('train', { model: name, optimizer: optimizerConfig(optimizer), batch, seed }, threads);
+  const rust = openBench('loop', { model: name, optimizer: optimizerConfig(optimizer), batch, seed }, threads);
   using model = models.create(name, { seed });
   const node = new NodeLoop(model, options);
   for (const contender of [rust, node]) await contender.run(options.warmup);

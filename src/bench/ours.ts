@@ -16,7 +16,7 @@ export function optimizerConfig(optimizer: 'sgd' | 'sam' | 'asam'): object {
 }
 
 /** Opens the addon's own loop of that kind; `threads` is how many it computes with. */
-export function openBench(kind: 'step' | 'train', options: object, threads: number): Contender {
+export function openBench(kind: 'step' | 'train' | 'loop', options: object, threads: number): Contender {
   const native = loadNative();
   return call(() => {
     native.load({ threads });

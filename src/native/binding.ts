@@ -213,7 +213,7 @@ export interface BindingBench {
 }
 
 export interface BindingBenchStatic {
-  create(kind: 'step' | 'train', options: object): BindingBench;
+  create(kind: 'step' | 'train' | 'loop', options: object): BindingBench;
 }
 
 /** Everything the addon exports. */

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flatmin_train::{StepBench, StepBenchOptions, TrainBench, TrainBenchOptions};
+use flatmin_train::{LoopBench, StepBench, StepBenchOptions, TrainBench, TrainBenchOptions};
 use napi::Env;
 use napi::bindgen_prelude::PromiseRaw;
 use napi_derive::napi;
@@ -18,8 +18,10 @@ use crate::json::{options, to_json};
 enum Bench {
     NewStep(StepBenchOptions),
     NewTrain(TrainBenchOptions),
+    NewLoop(TrainBenchOptions),
     Step(Box<StepBench>),
     Train(Box<TrainBench>),
+    Loop(Box<LoopBench>),
 }
 
 #[napi]
@@ -30,13 +32,14 @@ pub struct BindingBench {
 #[napi]
 impl BindingBench {
     /// `step`: { optimizer, seed? }, the update alone on ResNet-50's parameters. `train`: { model, batch, optimizer,
-    /// dtype?, seed? }, whole steps of a zoo model.
-    #[napi(ts_args_type = "kind: 'step' | 'train', options: object")]
+    /// dtype?, seed? }, whole steps of a zoo model. `loop`: the same options, whole runs with loader and events.
+    #[napi(ts_args_type = "kind: 'step' | 'train' | 'loop', options: object")]
     pub fn create(kind: String, options: Value) -> napi::Result<Self> {
         let bench = match kind.as_str() {
             "step" => Bench::NewStep(self::options("bench step", options)?),
             "train" => Bench::NewTrain(self::options("bench train", options)?),
-            other => return Err(wrong_option("kind", format!("'{other}'"), "'step' or 'train'")),
+            "loop" => Bench::NewLoop(self::options("bench loop", options)?),
+            other => return Err(wrong_option("kind", format!("'{other}'"), "'step', 'train' or 'loop'")),
         };
         Ok(Self { bench: Disposable::new("bench", Arc::new(Mutex::new(bench))) })
     }
@@ -64,7 +67,12 @@ fn run(bench: &mut Bench, steps: usize) -> napi::Result<Value> {
             *bench = Bench::Train(Box::new(TrainBench::new(options.clone()).or_throw()?));
             run(bench, steps)
         }
+        Bench::NewLoop(options) => {
+            *bench = Bench::Loop(Box::new(LoopBench::new(options.clone()).or_throw()?));
+            run(bench, steps)
+        }
         Bench::Step(bench) => to_json(&bench.run(steps).or_throw()?),
         Bench::Train(bench) => to_json(&bench.run(steps).or_throw()?),
+        Bench::Loop(bench) => to_json(&bench.run(steps).or_throw()?),
     }
 }

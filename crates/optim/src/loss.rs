@@ -53,7 +53,7 @@ impl Loss {
     /// # Errors
     /// `ERR_FLATMIN_SHAPE` if the target does not fit the logits `[batch, classes]`.
     pub fn apply(&self, logits: &Tensor, target: &Target) -> Result<Tensor> {
-        target.check(logits)?;
+        target.check_shape(&logits.size())?;
         Ok(match (self, target) {
             (Self::CrossEntropy { label_smoothing }, Target::Classes(target) | Target::Dense(target)) => {
                 logits.f_cross_entropy_loss(target, None::<&Tensor>, Reduction::Mean, -100, *label_smoothing)?
@@ -73,11 +73,12 @@ impl Loss {
 }
 
 impl Target {
-    fn check(&self, logits: &Tensor) -> Result<()> {
-        let shape = logits.size();
+    /// # Errors
+    /// `ERR_FLATMIN_SHAPE` unless it fits logits of this shape, `[batch, classes]`.
+    pub fn check_shape(&self, logits: &[i64]) -> Result<()> {
         let (found, expected) = match self {
-            Self::Classes(labels) => (labels.size(), shape[..1].to_vec()),
-            Self::Dense(values) => (values.size(), shape),
+            Self::Classes(labels) => (labels.size(), &logits[..1]),
+            Self::Dense(values) => (values.size(), logits),
         };
         if found == expected {
             return Ok(());

@@ -39,15 +39,18 @@ pub struct StepOutcome {
 /// # Errors
 /// Shapes, dtypes or labels that do not fit the model.
 pub fn backward(model: &Model, images: &Tensor, target: &Target, loss: &Loss, mask_seed: u64) -> Result<PassOutcome> {
+    // Before the forward pass, which stages statistics.
+    let classes = model.spec().num_classes;
+    target.check_shape(&[images.size().first().copied().unwrap_or(0), classes])?;
+    target.check_range(classes)?;
     let logits = model.forward(images, Pass::Train { statistics: model.statistics(), mask_seed })?;
-    target.check_range(model.spec().num_classes)?;
     let value = loss.apply(&logits, target)?;
     value.f_backward()?;
     let hits = no_grad(|| -> Result<i64> {
         let hits = logits.f_argmax(1, false)?.f_eq_tensor(&target.classes()?)?;
         Ok(hits.f_sum(Kind::Int64)?.f_int64_value(&[])?)
     })?;
-    Ok(PassOutcome { loss: value.f_double_value(&[])?, correct: hits, count: images.size()[0] })
+    Ok(PassOutcome { loss: value.f_double_value(&[])?, correct: hits, count: logits.size()[0] })
 }
 
 /// One step of training. Both passes see the same batch and the same masks.
@@ -78,34 +81,23 @@ fn both_passes(
     mask_seed: u64,
 ) -> Result<StepOutcome> {
     let first = backward(model, images, target, loss, mask_seed)?;
+    let outcome = |gradient_norm, finite, perturbed_loss: Option<f64>| StepOutcome {
+        first,
+        perturbed_loss,
+        sharpness: perturbed_loss.map(|loss| loss - first.loss),
+        gradient_norm,
+        finite,
+    };
     if optimizer.sharpness().is_none() {
         let info = optimizer.base_step(model)?;
-        return Ok(StepOutcome {
-            first,
-            perturbed_loss: None,
-            sharpness: None,
-            gradient_norm: info.gradient_norm,
-            finite: info.finite,
-        });
+        return Ok(outcome(info.gradient_norm, info.finite, None));
     }
     let ascent = optimizer.ascent_step(model)?;
     if !ascent.finite {
         optimizer.abandon_step(model);
-        return Ok(StepOutcome {
-            first,
-            perturbed_loss: None,
-            sharpness: None,
-            gradient_norm: ascent.gradient_norm,
-            finite: false,
-        });
+        return Ok(outcome(ascent.gradient_norm, false, None));
     }
     let second = backward(model, images, target, loss, mask_seed)?;
     let descent = optimizer.descent_step(model)?;
-    Ok(StepOutcome {
-        first,
-        perturbed_loss: Some(second.loss),
-        sharpness: Some(second.loss - first.loss),
-        gradient_norm: ascent.gradient_norm,
-        finite: descent.finite,
-    })
+    Ok(outcome(ascent.gradient_norm, descent.finite, Some(second.loss)))
 }

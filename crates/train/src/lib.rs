@@ -10,6 +10,7 @@ mod error;
 mod evaluate;
 mod events;
 mod folder;
+mod loop_bench;
 mod memory;
 mod metrics;
 mod normalize;
@@ -35,6 +36,7 @@ pub use events::{
     Best, CheckpointEvent, CheckpointKind, EndEvent, EndReason, EpochEvent, Event, RunResult, StartEvent, StepEvent,
     TrainScores,
 };
+pub use loop_bench::LoopBench;
 pub use metrics::{Evaluation, Metric};
 pub use normalize::{for_data, for_model};
 pub use optimizer_slot::{OptimizerGuard, OptimizerSlot, OptimizerView};
