@@ -142,7 +142,3 @@ void flatmin_install_allocator(void) {
   static std::once_flag once;
   std::call_once(once, [] { c10::SetCPUAllocator(new CachingAllocator(), 1); });
 }
-
-void flatmin_trim_allocator(void) {
-  pool().trim();
-}

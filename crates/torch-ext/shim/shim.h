@@ -14,7 +14,6 @@ void flatmin_free_error(char* error);
 
 // allocator.cpp
 void flatmin_install_allocator(void);
-void flatmin_trim_allocator(void);
 
 // norm_act.cpp
 // The kernels are Rust's; `wide` says float64, else float32. Per-channel numbers are doubles. A null `residual`, `y` or
@@ -42,7 +41,6 @@ const char* flatmin_torch_version(void);
 
 // tensor.cpp
 void flatmin_bump_version(const at::Tensor* tensor);
-uint64_t flatmin_version(const at::Tensor* tensor);
 void flatmin_clear_grad(at::Tensor* tensor);
 char* flatmin_channels_last(const at::Tensor* tensor, at::Tensor** out);
 char* flatmin_generator_new(uint64_t seed, void** out);

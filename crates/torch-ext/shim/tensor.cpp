@@ -11,10 +11,6 @@ void flatmin_bump_version(const at::Tensor* tensor) {
   tensor->unsafeGetTensorImpl()->bump_version();
 }
 
-uint64_t flatmin_version(const at::Tensor* tensor) {
-  return tensor->unsafeGetTensorImpl()->version_counter().current_version();
-}
-
 void flatmin_clear_grad(at::Tensor* tensor) {
   tensor->mutable_grad().reset();
 }

@@ -23,7 +23,6 @@ unsafe extern "C" {
     pub fn flatmin_free_error(error: *mut c_char);
 
     pub fn flatmin_install_allocator();
-    pub fn flatmin_trim_allocator();
 
     pub fn flatmin_norm_act(
         kernels: *const NormActKernels,
@@ -46,7 +45,6 @@ unsafe extern "C" {
     pub fn flatmin_torch_version() -> *const c_char;
 
     pub fn flatmin_bump_version(tensor: *const C_tensor);
-    pub fn flatmin_version(tensor: *const C_tensor) -> u64;
     pub fn flatmin_clear_grad(tensor: *mut C_tensor);
     pub fn flatmin_channels_last(tensor: *const C_tensor, out: *mut *mut C_tensor) -> *mut c_char;
     pub fn flatmin_generator_new(seed: u64, out: *mut *mut c_void) -> *mut c_char;

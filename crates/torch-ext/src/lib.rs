@@ -14,7 +14,6 @@ pub use error::{Error, Result};
 pub use generator::Generator;
 pub use norm_act::{BatchNorm, batch_norm_relu};
 pub use runtime::{
-    configure, cpu_capability, num_threads, parallel_for, release_cached_memory, set_flush_denormal, set_num_threads,
-    torch_version,
+    configure, cpu_capability, num_threads, parallel_for, set_flush_denormal, set_num_threads, torch_version,
 };
-pub use tensor::{bump_version, channels_last, clear_grad, version};
+pub use tensor::{bump_version, channels_last, clear_grad};

@@ -10,11 +10,6 @@ pub fn configure() {
     unsafe { ffi::flatmin_install_allocator() }
 }
 
-/// Gives the allocator's cached blocks back to the system.
-pub fn release_cached_memory() {
-    unsafe { ffi::flatmin_trim_allocator() }
-}
-
 /// How many threads an operation uses when called from this thread.
 pub fn set_num_threads(threads: i32) {
     unsafe { ffi::flatmin_set_num_threads(threads) }

@@ -11,11 +11,6 @@ pub fn bump_version(tensor: &Tensor) {
     unsafe { ffi::flatmin_bump_version(tensor.as_ptr()) }
 }
 
-/// The version counter of the tensor's storage, as autograd sees it.
-pub fn version(tensor: &Tensor) -> u64 {
-    unsafe { ffi::flatmin_version(tensor.as_ptr()) }
-}
-
 /// Makes `.grad` undefined: the next backward pass then stores its own tensor there without adding or copying.
 pub fn clear_grad(tensor: &Tensor) {
     // SAFETY: only the gradient slot changes, which torch guards by autograd's own rules; the tensor is not aliased

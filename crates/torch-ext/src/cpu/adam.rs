@@ -3,10 +3,10 @@
 
 use multiversion::multiversion;
 
+use super::descent::{Descent, descend};
 use super::layout::Layout;
-use super::memory::{CHUNK, fence, prefetch, should_stream, store};
+use super::memory::{CHUNK, fence, prefetch, store};
 use super::slab::{GradientTable, Real, Slab};
-use crate::parallel_for;
 
 /// Options of one parameter group.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,20 +34,12 @@ pub fn adam<T: Real>(
     steps: &[AdamStep],
     counts: &[u64],
 ) {
-    let blocks = layout.blocks();
-    parallel_for(blocks.len(), |index| {
-        let block = &blocks[index];
+    descend(layout, master, working, gradients, |descent| {
+        let Descent { block, group, weights, working, gradient, stream } = descent;
         let range = || block.global.clone();
-        // SAFETY: blocks are disjoint; the four arenas are different.
-        let (weights, working) = unsafe { (master.write(range()), working.write(range())) };
-        let Some(gradient) = gradients.block(block.segment, block.local.clone()) else {
-            working.copy_from_slice(weights);
-            return;
-        };
-        let (m, v) = unsafe { (first_moment.write(range()), second_moment.write(range())) };
-        let step = &steps[layout.segment_of(block).group];
-        let stream = should_stream(working, master.len());
-        update(weights, working, (m, v), gradient, &Rates::new(step, counts[block.segment]), stream);
+        // SAFETY: blocks are disjoint; the moments are arenas of their own.
+        let moments = unsafe { (first_moment.write(range()), second_moment.write(range())) };
+        update(weights, working, moments, gradient, &Rates::new(&steps[group], counts[block.segment]), stream);
     });
 }
 

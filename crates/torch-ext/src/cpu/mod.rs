@@ -5,6 +5,7 @@
 //! straight loop over elements inside. Sums are kept a block and added in order, so results do not depend on threads.
 
 mod adam;
+mod descent;
 mod layout;
 mod memory;
 mod norm;

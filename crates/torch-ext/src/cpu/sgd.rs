@@ -3,10 +3,10 @@
 
 use multiversion::multiversion;
 
+use super::descent::{Descent, descend};
 use super::layout::Layout;
-use super::memory::{CHUNK, fence, prefetch, should_stream, store};
+use super::memory::{CHUNK, fence, prefetch, store};
 use super::slab::{GradientTable, Real, Slab};
-use crate::parallel_for;
 
 /// Options of one parameter group:
 /// `d = g + weight_decay w; b = momentum b + (1 - dampening) d; w -= lr (nesterov ? d + momentum b : b)`.
@@ -32,24 +32,16 @@ pub fn sgd<T: Real>(
     steps: &[SgdStep],
     first: &[bool],
 ) {
-    let blocks = layout.blocks();
-    parallel_for(blocks.len(), |index| {
-        let block = &blocks[index];
-        let range = || block.global.clone();
-        // SAFETY: blocks are disjoint; master, working and momentum are different arenas.
-        let (weights, working) = unsafe { (master.write(range()), working.write(range())) };
-        let Some(gradient) = gradients.block(block.segment, block.local.clone()) else {
-            working.copy_from_slice(weights);
-            return;
-        };
-        let step = &steps[layout.segment_of(block).group];
+    descend(layout, master, working, gradients, |descent| {
+        let Descent { block, group, weights, working, gradient, stream } = descent;
+        let step = &steps[group];
         let (lr, decay) = (T::of(step.lr), T::of(step.weight_decay));
         let buffer = match momentum {
-            // SAFETY: as above.
-            Some(momentum) if step.momentum != 0.0 => unsafe { momentum.write(range()) },
+            // SAFETY: blocks are disjoint; momentum is an arena of its own.
+            Some(momentum) if step.momentum != 0.0 => unsafe { momentum.write(block.global.clone()) },
             _ => &mut [],
         };
-        let arrays = Arrays { weights, stream: should_stream(working, master.len()), working, buffer, gradient };
+        let arrays = Arrays { weights, working, buffer, gradient, stream };
         if arrays.buffer.is_empty() {
             return without_momentum(arrays, lr, decay);
         }
