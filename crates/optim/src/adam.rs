@@ -37,7 +37,7 @@ impl BaseOptimizer for Adam {
             .groups
             .iter()
             .map(|group| AdamStep {
-                lr: group.lr * update.lr_factor,
+                lr: group.lr * update.factors.lr,
                 beta1: self.betas[0],
                 beta2: self.betas[1],
                 eps: self.eps,

@@ -7,7 +7,7 @@ use tch::Tensor;
 use crate::adam::Adam;
 use crate::config::BaseConfig;
 use crate::error::Result;
-use crate::group::Group;
+use crate::group::{Factors, Group};
 use crate::sgd::Sgd;
 
 /// One descent: everything a base optimizer reads and writes.
@@ -16,8 +16,8 @@ pub struct Update<'a> {
     pub layout: &'a Layout,
     pub gradients: &'a Gradients,
     pub groups: &'a [Group],
-    /// What the schedule multiplies each lr by.
-    pub lr_factor: f64,
+    /// What the schedule multiplies the groups' values by.
+    pub factors: Factors,
 }
 
 /// A base optimizer. It sees only the gradient it is given, once a step, at w.

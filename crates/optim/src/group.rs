@@ -19,6 +19,21 @@ pub struct Group {
     pub rho: Option<f64>,
 }
 
+/// What a schedule multiplies the groups' own values by at a step.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Factors {
+    pub lr: f64,
+    pub rho: f64,
+    pub momentum: f64,
+}
+
+impl Default for Factors {
+    fn default() -> Self {
+        Self { lr: 1.0, rho: 1.0, momentum: 1.0 }
+    }
+}
+
 impl Group {
     pub fn new(config: &OptimizerConfig) -> Self {
         Self {

@@ -13,7 +13,7 @@ mod step;
 
 pub use config::{Adaptive, BaseConfig, BatchNormPolicy, OptimizerConfig, Restore, Scale, SharpnessConfig};
 pub use error::{Error, Result};
-pub use group::Group;
+pub use group::{Factors, Group};
 pub use loss::{Loss, Target};
 pub use optimizer::{Counters, Optimizer, Phase, StepInfo};
 pub use step::{PassOutcome, StepOutcome, backward, train_step};

@@ -8,7 +8,7 @@ use tch::{Device, Tensor};
 use crate::base::{self, BaseOptimizer, Update, with_real};
 use crate::config::{BatchNormPolicy, OptimizerConfig, SharpnessConfig};
 use crate::error::{Error, Result};
-use crate::group::Group;
+use crate::group::{Factors, Group};
 use crate::sam::Sam;
 
 /// Where in a step the optimizer is.
@@ -52,7 +52,7 @@ pub struct Optimizer {
     wrapped: Wrapped,
     layout: Layout,
     groups: Vec<Group>,
-    lr_factor: f64,
+    factors: Factors,
     phase: Phase,
     steps: u64,
     skipped: u64,
@@ -74,7 +74,7 @@ impl Optimizer {
             config,
             wrapped,
             layout: plain_layout(parameters),
-            lr_factor: 1.0,
+            factors: Factors::default(),
             phase: Phase::Clean,
             steps: 0,
             skipped: 0,
@@ -123,12 +123,17 @@ impl Optimizer {
 
     /// The learning rate in force in the first group, schedule included.
     pub fn lr(&self) -> f64 {
-        self.groups[0].lr * self.lr_factor
+        self.groups[0].lr * self.factors.lr
     }
 
-    /// What a schedule multiplies every group's lr by.
-    pub fn set_lr_factor(&mut self, factor: f64) {
-        self.lr_factor = factor;
+    /// The radius in force in the first group, schedule included; None without a sharpness-aware wrapper.
+    pub fn rho(&self) -> Option<f64> {
+        self.groups[0].rho.map(|rho| rho * self.factors.rho)
+    }
+
+    /// What a schedule multiplies every group's own values by, from now on.
+    pub fn set_factors(&mut self, factors: Factors) {
+        self.factors = factors;
     }
 
     /// Goes to w + eps with the gradients at w, which are used up.
@@ -151,7 +156,7 @@ impl Optimizer {
             });
         }
         let gradients = take_gradients(model.parameters(), "ascentStep")?;
-        let norms = sam.ascend(model.parameters_mut(), &gradients, &self.groups);
+        let norms = sam.ascend(model.parameters_mut(), &gradients, &self.groups, self.factors.rho);
         model.parameters().clear_gradients();
         let info = StepInfo { gradient_norm: norms.plain, finite: norms.is_finite() };
         if !info.finite {
@@ -225,7 +230,7 @@ impl Optimizer {
                 layout: &self.layout,
                 gradients: &gradients,
                 groups: &self.groups,
-                lr_factor: self.lr_factor,
+                factors: self.factors,
             };
             match &mut self.wrapped {
                 Wrapped::Plain(base) => base.descend(update)?,

@@ -43,8 +43,14 @@ impl<O: BaseOptimizer> Sam<O> {
     }
 
     /// Writes working = w + eps from the gradients at w, if they are finite. Parameters without a gradient stay at w.
-    pub fn ascend(&self, parameters: &mut ParameterArena, gradients: &Gradients, groups: &[Group]) -> GradientNorms {
-        with_real!(parameters.dtype(), ascend(self, parameters, gradients, groups))
+    pub fn ascend(
+        &self,
+        parameters: &mut ParameterArena,
+        gradients: &Gradients,
+        groups: &[Group],
+        rho_factor: f64,
+    ) -> GradientNorms {
+        with_real!(parameters.dtype(), ascend(self, parameters, gradients, groups, rho_factor))
     }
 }
 
@@ -53,6 +59,7 @@ fn ascend<T: Real>(
     parameters: &ParameterArena,
     gradients: &Gradients,
     groups: &[Group],
+    rho_factor: f64,
 ) -> GradientNorms {
     let table = GradientTable::<T>::new(gradients.tensors());
     let master = Slab::of(parameters.master());
@@ -60,7 +67,8 @@ fn ascend<T: Real>(
     let norms = cpu::gradient_norms(&sam.layout, master, &table, sam.config.eta, filter_scales);
     if norms.is_finite() {
         let norm = norms.scaled + sam.config.guard;
-        let coefficient = |group: &Group| if norms.scaled == 0.0 { 0.0 } else { group.rho.unwrap_or(0.0) / norm };
+        let radius = |group: &Group| group.rho.unwrap_or(0.0) * rho_factor;
+        let coefficient = |group: &Group| if norms.scaled == 0.0 { 0.0 } else { radius(group) / norm };
         let coefficients: Vec<f64> = groups.iter().map(coefficient).collect();
         let perturbation = Perturbation {
             coefficients: &coefficients,

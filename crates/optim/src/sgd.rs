@@ -35,8 +35,8 @@ impl BaseOptimizer for Sgd {
             .groups
             .iter()
             .map(|group| SgdStep {
-                lr: group.lr * update.lr_factor,
-                momentum: group.momentum.unwrap_or(0.0),
+                lr: group.lr * update.factors.lr,
+                momentum: group.momentum.unwrap_or(0.0) * update.factors.momentum,
                 dampening: self.dampening,
                 weight_decay: group.weight_decay,
                 nesterov: self.nesterov,

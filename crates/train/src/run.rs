@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use flatmin_data::{Dataset, Loader, LoaderOptions, Transform};
-use flatmin_optim::Phase;
+use flatmin_optim::{Factors, Phase};
 use flatmin_torch_ext::{num_threads, set_flush_denormal, set_num_threads};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -126,7 +126,7 @@ impl Setup {
         set_num_threads(self.config.threads.unwrap_or(threads));
         let optimizer = self.optimizer.clone();
         let end = self.trainer().and_then(|mut trainer| trainer.run());
-        optimizer.lock().set_lr_factor(1.0);
+        optimizer.lock().set_factors(Factors::default());
         // libtorch hands the number on to threads that start later.
         set_num_threads(threads);
         end

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use flatmin_data::{Batch, Dataset, Loader};
-use flatmin_optim::{StepOutcome, train_step};
+use flatmin_optim::{Factors, StepOutcome, train_step};
 use parking_lot::MutexGuard;
 
 use crate::batch::tensors;
@@ -136,9 +136,9 @@ impl Trainer {
         let masks = mask_seed(self.config.seed, self.progress.step);
         let mut model = self.slot.lock();
         let mut optimizer = self.optimizer.lock();
-        optimizer.set_lr_factor(self.schedule.factor(self.progress.step));
+        optimizer.set_factors(Factors { lr: self.schedule.factor(self.progress.step), ..Factors::default() });
         let outcome = train_step(&mut model, &mut optimizer, &images, &target, &self.config.loss, masks)?;
-        let (lr, rho) = (optimizer.lr(), optimizer.groups()[0].rho);
+        let (lr, rho) = (optimizer.lr(), optimizer.rho());
         // Fair, so that an evaluation that waits for the model gets it before the next step.
         drop(optimizer);
         MutexGuard::unlock_fair(model);
