@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use flatmin_torch_ext::{bump_version, clear_grad};
+use flatmin_torch_ext::{bump_version, clear_grad, set_grad};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::dtype::Dtype;
@@ -228,6 +228,16 @@ impl ParameterArena {
             })
             .collect::<Result<_>>()?;
         Ok(Gradients { tensors })
+    }
+
+    /// Puts gradients back that [`Self::gradients`] gave: the next backward pass adds to them in place.
+    pub fn set_gradients(&self, gradients: &Gradients) {
+        for (leaf, gradient) in self.leaves.iter().zip(&gradients.tensors) {
+            match gradient {
+                Some(gradient) => set_grad(leaf, gradient),
+                None => clear_grad(leaf),
+            }
+        }
     }
 
     /// Forgets all gradients: `.grad` becomes undefined, the next backward pass stores its own tensors.

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use flatmin_nn::Model;
-use flatmin_optim::{Optimizer, OptimizerConfig, Phase, StepInfo, train_step};
+use flatmin_optim::{Loss, Optimizer, OptimizerConfig, Phase, StepInfo, StepOptions, train_step};
 use flatmin_train::{ModelSlot, OptimizerSlot, model_images};
 use napi::Env;
 use napi::bindgen_prelude::PromiseRaw;
 use napi_derive::napi;
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::compute;
@@ -15,7 +16,7 @@ use crate::disposable::Disposable;
 use crate::errors::{OrThrow, wrong_option};
 use crate::json::{options, options_or_default, to_json};
 use crate::model::BindingModel;
-use crate::model_compute::{PassOptions, target};
+use crate::model_compute::target;
 use crate::tensor::BindingTensor;
 
 /// An optimizer and the model that it steps.
@@ -28,6 +29,14 @@ pub struct Pair {
 #[napi]
 pub struct BindingOptimizer {
     pair: Disposable<Pair>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct WholeStepOptions {
+    loss: Loss,
+    seed: u64,
+    accumulate: Option<u64>,
 }
 
 type Half = fn(&mut Optimizer, &mut Model) -> flatmin_optim::Result<StepInfo>;
@@ -52,34 +61,34 @@ impl BindingOptimizer {
     pub fn create(model: &BindingModel, config: Value) -> napi::Result<Self> {
         let config: OptimizerConfig = options("optimizer", config)?;
         let slot = model.slot()?;
-        let optimizer = Optimizer::new(&*slot.try_lock_for_change().or_throw()?, config).or_throw()?;
+        let optimizer = Optimizer::new(&mut *slot.try_lock_for_change().or_throw()?, config).or_throw()?;
         let pair = Pair { model: slot, optimizer: OptimizerSlot::new(optimizer) };
         Ok(Self { pair: Disposable::new("optimizer", pair) })
     }
 
     /// Goes to w + eps with the gradients at w.
-    #[napi(ts_return_type = "Promise<{ gradientNorm: number, finite: boolean }>")]
+    #[napi(ts_return_type = "Promise<{ gradientNorm: number | null, finite: boolean, secondPass: boolean }>")]
     pub fn ascent_step<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Value>> {
         self.half(env, Optimizer::ascent_step)
     }
 
     /// Returns to w and steps with the gradients at w + eps.
-    #[napi(ts_return_type = "Promise<{ gradientNorm: number, finite: boolean }>")]
+    #[napi(ts_return_type = "Promise<{ gradientNorm: number | null, finite: boolean, secondPass: boolean }>")]
     pub fn descent_step<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Value>> {
         self.half(env, Optimizer::descent_step)
     }
 
     /// Steps with the gradients at w: plain training.
-    #[napi(ts_return_type = "Promise<{ gradientNorm: number, finite: boolean }>")]
+    #[napi(ts_return_type = "Promise<{ gradientNorm: number | null, finite: boolean, secondPass: boolean }>")]
     pub fn base_step<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Value>> {
         self.half(env, Optimizer::base_step)
     }
 
     /// All passes and the update, on one batch.
     #[napi(
-        ts_args_type = "images: BindingTensor, labels: BindingTensor, options?: { loss?: object, seed?: number }",
+        ts_args_type = "images: BindingTensor, labels: BindingTensor, options?: { loss?: object, seed?: number, accumulate?: number }",
         ts_return_type = "Promise<{ loss: number, perturbedLoss: number | null, sharpness: number | null, \
-                          correct: number, count: number, gradientNorm: number, finite: boolean }>"
+                          correct: number, count: number, gradientNorm: number | null, finite: boolean }>"
     )]
     pub fn step<'env>(
         &self,
@@ -88,14 +97,15 @@ impl BindingOptimizer {
         labels: &BindingTensor,
         options: Option<Value>,
     ) -> napi::Result<PromiseRaw<'env, Value>> {
-        let PassOptions { loss, seed } = options_or_default("step", options)?;
+        let WholeStepOptions { loss, seed, accumulate } = options_or_default("step", options)?;
         let (pair, images, labels) = (self.pair()?, images.handle()?, labels.handle()?);
         compute::promise(env, move || {
             loss.validate().or_throw()?;
             let mut model = pair.model.lock_for_change().or_throw()?;
             let images = model_images(&images, model.spec(), model.dtype()).or_throw()?;
             let mut optimizer = pair.optimizer.lock();
-            let outcome = train_step(&mut model, &mut optimizer, &images, &target(labels)?, &loss, seed);
+            let step = StepOptions { mask_seed: seed, accumulate };
+            let outcome = train_step(&mut model, &mut optimizer, &images, &target(labels)?, &loss, step);
             to_json(&outcome.or_throw()?)
         })
     }
@@ -128,12 +138,13 @@ impl BindingOptimizer {
         self.pair()?.optimizer.set_group(index as usize, &key, value).or_throw()
     }
 
-    /// `perturbed` between an ascent and its descent.
-    #[napi(getter, ts_return_type = "'clean' | 'perturbed'")]
+    /// `perturbed` between an ascent and its descent; `ready` there if the step has no second pass.
+    #[napi(getter, ts_return_type = "'clean' | 'perturbed' | 'ready'")]
     pub fn phase(&self) -> napi::Result<String> {
         let phase = match self.pair()?.optimizer.view().phase {
             Phase::Clean => "clean",
-            Phase::Perturbed | Phase::Skipping => "perturbed",
+            Phase::Perturbed => "perturbed",
+            Phase::Ready | Phase::Skipping => "ready",
         };
         Ok(phase.to_owned())
     }

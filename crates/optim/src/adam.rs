@@ -1,11 +1,15 @@
 //! Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019), each with PyTorch's meaning.
 
 use flatmin_nn::{Dtype, ParameterArena};
-use flatmin_torch_ext::cpu::{self, AdamStep, GradientTable, Real, Slab};
+use flatmin_torch_ext::cpu::{self, AdamStep, Real, Slab};
 use tch::Tensor;
 
-use crate::base::{BaseOptimizer, Update, with_real};
+use crate::base::BaseOptimizer;
+use crate::config::Decay;
 use crate::error::Result;
+use crate::kernels::{with_real, working};
+use crate::mix::Mix;
+use crate::setting::Setting;
 
 /// `m = b1 m + (1 - b1) d; v = b2 v + (1 - b2) d^2; w -= lr m^ / (sqrt(v^) + eps)`, with bias-corrected moments and
 /// `d = g + wd w`; decoupled: `d = g` and `w -= lr wd w` apart.
@@ -32,23 +36,23 @@ impl Adam {
 }
 
 impl BaseOptimizer for Adam {
-    fn descend(&mut self, update: Update<'_>) -> Result<()> {
-        let steps: Vec<AdamStep> = update
+    fn descend(&mut self, setting: &Setting<'_>, gradient: &Mix<'_>) -> Result<()> {
+        let steps: Vec<AdamStep> = setting
             .groups
             .iter()
             .map(|group| AdamStep {
-                lr: group.lr * update.factors.lr,
+                lr: group.lr * setting.factors.lr,
                 beta1: self.betas[0],
                 beta2: self.betas[1],
                 eps: self.eps,
-                weight_decay: group.weight_decay,
-                decoupled: self.decoupled,
+                weight_decay: setting.weight_decay(group),
+                decoupled: self.decoupled || setting.decay == Decay::Decoupled,
             })
             .collect();
-        for (count, gradient) in self.counts.iter_mut().zip(update.gradients.tensors()) {
-            *count += u64::from(gradient.is_some());
+        for (position, count) in self.counts.iter_mut().enumerate() {
+            *count += u64::from(gradient.is_present(position));
         }
-        with_real!(update.parameters.dtype(), run(&update, self, &steps));
+        with_real!(setting.parameters.dtype(), run(setting, gradient, self, &steps));
         Ok(())
     }
 
@@ -73,16 +77,11 @@ impl BaseOptimizer for Adam {
     }
 }
 
-fn run<T: Real>(update: &Update<'_>, adam: &Adam, steps: &[AdamStep]) {
-    let gradients = GradientTable::<T>::new(update.gradients.tensors());
-    cpu::adam(
-        update.layout,
-        Slab::of(update.parameters.master()),
-        Slab::of(update.parameters.working()),
-        Slab::of(&adam.first_moment),
-        Slab::of(&adam.second_moment),
-        &gradients,
-        steps,
-        &adam.counts,
-    );
+fn run<T: Real>(setting: &Setting<'_>, gradient: &Mix<'_>, adam: &Adam, steps: &[AdamStep]) {
+    let (layout, parameters) = (setting.layout, setting.parameters);
+    let master = Slab::of(parameters.master());
+    let (first, second) = (Slab::of(&adam.first_moment), Slab::of(&adam.second_moment));
+    gradient.run::<T, _>(layout, parameters, |gradient| {
+        cpu::adam(layout, master, working(parameters), first, second, gradient, steps, &adam.counts);
+    });
 }

@@ -1,29 +1,19 @@
 //! What every base optimizer can do: one descent write over the arenas, and give its state away for a checkpoint.
 
-use flatmin_nn::{Gradients, ParameterArena};
-use flatmin_torch_ext::cpu::Layout;
+use flatmin_nn::ParameterArena;
 use tch::Tensor;
 
 use crate::adam::Adam;
 use crate::config::BaseConfig;
 use crate::error::Result;
-use crate::group::{Factors, Group};
+use crate::mix::Mix;
+use crate::setting::Setting;
 use crate::sgd::Sgd;
-
-/// One descent: everything a base optimizer reads and writes.
-pub struct Update<'a> {
-    pub parameters: &'a mut ParameterArena,
-    pub layout: &'a Layout,
-    pub gradients: &'a Gradients,
-    pub groups: &'a [Group],
-    /// What the schedule multiplies the groups' values by.
-    pub factors: Factors,
-}
 
 /// A base optimizer. It sees only the gradient it is given, once a step, at w.
 pub trait BaseOptimizer: Send {
     /// Steps the master weights of every parameter that has a gradient and sets working = master everywhere.
-    fn descend(&mut self, update: Update<'_>) -> Result<()>;
+    fn descend(&mut self, setting: &Setting<'_>, gradient: &Mix<'_>) -> Result<()>;
 
     /// State arenas by name, with the offsets of the parameter arena.
     fn arenas(&self) -> Vec<(&'static str, &Tensor)>;
@@ -38,8 +28,8 @@ pub trait BaseOptimizer: Send {
 }
 
 impl BaseOptimizer for Box<dyn BaseOptimizer> {
-    fn descend(&mut self, update: Update<'_>) -> Result<()> {
-        (**self).descend(update)
+    fn descend(&mut self, setting: &Setting<'_>, gradient: &Mix<'_>) -> Result<()> {
+        (**self).descend(setting, gradient)
     }
 
     fn arenas(&self) -> Vec<(&'static str, &Tensor)> {
@@ -68,14 +58,3 @@ pub fn build(config: &BaseConfig, parameters: &ParameterArena) -> Result<Box<dyn
         BaseConfig::AdamW { betas, eps, .. } => Box::new(Adam::new(betas, eps, true, parameters)?),
     })
 }
-
-/// Calls a generic function with the element type of an arena.
-macro_rules! with_real {
-    ($dtype:expr, $function:ident ( $($argument:expr),* $(,)? )) => {
-        match $dtype {
-            Dtype::Float32 => $function::<f32>($($argument),*),
-            Dtype::Float64 => $function::<f64>($($argument),*),
-        }
-    };
-}
-pub(crate) use with_real;

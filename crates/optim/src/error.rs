@@ -17,6 +17,12 @@ pub enum Error {
     Model(#[from] flatmin_nn::Error),
 }
 
+impl From<flatmin_torch_ext::Error> for Error {
+    fn from(error: flatmin_torch_ext::Error) -> Self {
+        Self::Model(error.into())
+    }
+}
+
 impl From<tch::TchError> for Error {
     fn from(error: tch::TchError) -> Self {
         Self::Model(error.into())

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::config::{BaseConfig, OptimizerConfig, at_least_zero};
+use crate::config::{BaseConfig, GroupConfig, OptimizerConfig, at_least_zero};
 use crate::error::{Error, Result};
 
 /// The current hyper-parameters of one group. `lr` is the user's value; a schedule multiplies it.
@@ -44,6 +44,16 @@ impl Group {
                 BaseConfig::Adam { .. } | BaseConfig::AdamW { .. } => None,
             },
             rho: config.sharpness.as_ref().map(|sharpness| sharpness.rho),
+        }
+    }
+
+    /// This group with the hyper-parameters that a named one has of its own.
+    pub fn with(&self, own: &GroupConfig) -> Self {
+        Self {
+            lr: own.lr.unwrap_or(self.lr),
+            weight_decay: own.weight_decay.unwrap_or(self.weight_decay),
+            momentum: own.momentum.or(self.momentum),
+            rho: own.rho.or(self.rho),
         }
     }
 

@@ -1,19 +1,28 @@
 //! Optimizers: base optimizers, the sharpness-aware wrapper, losses, and the step that ties a model to them.
 
 mod adam;
+mod ascent;
 mod base;
+mod combine;
 mod config;
 mod error;
 mod group;
+mod kernels;
 mod loss;
+mod mix;
 mod optimizer;
 mod sam;
+mod setting;
 mod sgd;
 mod step;
 
-pub use config::{Adaptive, BaseConfig, BatchNormPolicy, OptimizerConfig, Restore, Scale, SharpnessConfig};
+pub use config::{
+    Adaptive, BaseConfig, BatchNormPolicy, Clip, Decay, GroupConfig, MaskBy, Masks, MetricsFrom, OptimizerConfig,
+    PNorm, ParameterKind, Restore, Scale, SharpnessConfig, Variant,
+};
 pub use error::{Error, Result};
 pub use group::{Factors, Group};
 pub use loss::{Loss, Target};
 pub use optimizer::{Counters, Optimizer, Phase, StepInfo};
-pub use step::{PassOutcome, StepOutcome, backward, train_step};
+pub use sam::Plan;
+pub use step::{PassOutcome, StepOptions, StepOutcome, backward, train_step};

@@ -72,7 +72,51 @@ impl Loss {
     }
 }
 
+impl Loss {
+    /// The loss of each sample, `[batch]`; their mean is [`Self::apply`].
+    pub fn of_samples(&self, logits: &Tensor, target: &Target) -> Result<Tensor> {
+        target.check_shape(&logits.size())?;
+        Ok(match (self, target) {
+            (Self::CrossEntropy { label_smoothing }, Target::Classes(target) | Target::Dense(target)) => {
+                logits.f_cross_entropy_loss(target, None::<&Tensor>, Reduction::None, -100, *label_smoothing)?
+            }
+            (Self::Bce, target) => logits
+                .f_binary_cross_entropy_with_logits(
+                    &target.dense(logits)?,
+                    None::<&Tensor>,
+                    None::<&Tensor>,
+                    Reduction::None,
+                )?
+                .f_mean_dim(1i64, false, logits.kind())?,
+            (Self::Mse, target) => {
+                logits.f_mse_loss(&target.dense(logits)?, Reduction::None)?.f_mean_dim(1i64, false, logits.kind())?
+            }
+            (Self::Kl, target) => {
+                let log_probabilities = logits.f_log_softmax(1, logits.kind())?;
+                let losses = log_probabilities.f_kl_div(&target.dense(logits)?, Reduction::None, false)?;
+                losses.f_sum_dim_intlist(1i64, false, logits.kind())?
+            }
+        })
+    }
+}
+
 impl Target {
+    /// The entries `start..start + len` of the batch.
+    pub fn narrow(&self, start: i64, len: i64) -> Result<Self> {
+        Ok(match self {
+            Self::Classes(labels) => Self::Classes(labels.f_narrow(0, start, len)?),
+            Self::Dense(values) => Self::Dense(values.f_narrow(0, start, len)?),
+        })
+    }
+
+    /// The entries at these indices of the batch, int64.
+    pub fn select(&self, indices: &Tensor) -> Result<Self> {
+        Ok(match self {
+            Self::Classes(labels) => Self::Classes(labels.f_index_select(0, indices)?),
+            Self::Dense(values) => Self::Dense(values.f_index_select(0, indices)?),
+        })
+    }
+
     /// # Errors
     /// `ERR_FLATMIN_SHAPE` unless it fits logits of this shape, `[batch, classes]`.
     pub fn check_shape(&self, logits: &[i64]) -> Result<()> {

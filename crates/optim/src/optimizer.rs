@@ -1,23 +1,29 @@
 //! The optimizer of a run: a base optimizer, bare or inside `Sam`, with the order of its steps watched over.
 
-use flatmin_nn::{Dtype, Gradients, Model, ParameterArena, Statistics};
-use flatmin_torch_ext::cpu::{self, Geometry, GradientTable, Layout, Real, SegmentLayout, Slab};
+use flatmin_nn::{Gradients, Model, ParameterArena, Statistics};
+use flatmin_torch_ext::cpu::Layout;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Tensor};
+use tch::Tensor;
 
-use crate::base::{self, BaseOptimizer, Update, with_real};
+use crate::base::{self, BaseOptimizer};
+use crate::combine::clipped;
 use crate::config::{BatchNormPolicy, OptimizerConfig, SharpnessConfig};
 use crate::error::{Error, Result};
 use crate::group::{Factors, Group};
-use crate::sam::Sam;
+use crate::kernels;
+use crate::mix::At;
+use crate::sam::{Plan, Sam, plain_segment};
+use crate::setting::Setting;
 
 /// Where in a step the optimizer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// At w: gradients taken now are for an ascent or a plain step.
     Clean,
-    /// At w + eps: gradients taken now are for the descent.
+    /// At w + eps: gradients taken now are for the descent, or for a further ascent where the options ask for several.
     Perturbed,
+    /// At w, with all the gradients that the step needs: it has no second pass.
+    Ready,
     /// The ascent met a gradient that is not finite: the weights are at w and the descent will do nothing.
     Skipping,
 }
@@ -26,9 +32,11 @@ pub enum Phase {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StepInfo {
-    /// norm2 of the gradient over all parameters.
+    /// norm2 of the gradient over all parameters; NaN if the half of the step at hand computes none.
     pub gradient_norm: f64,
     pub finite: bool,
+    /// After an ascent: whether the step goes on with a pass at w + eps. Without one, the descent comes next.
+    pub second_pass: bool,
 }
 
 /// The counters of an optimizer, for a checkpoint; its arenas travel as tensors.
@@ -54,31 +62,42 @@ pub struct Optimizer {
     groups: Vec<Group>,
     factors: Factors,
     phase: Phase,
+    /// Ascents of the step at hand.
+    ascents: u64,
     steps: u64,
     skipped: u64,
 }
 
 impl Optimizer {
+    /// Readies the model for the first pass of a step, too.
+    ///
     /// # Errors
-    /// `ERR_FLATMIN_OPTION` for an option out of range.
-    pub fn new(model: &Model, config: OptimizerConfig) -> Result<Self> {
+    /// `ERR_FLATMIN_OPTION` for an option out of range, or a parameter group that does not fit the model.
+    pub fn new(model: &mut Model, config: OptimizerConfig) -> Result<Self> {
         config.validate()?;
         let parameters = model.parameters();
+        let assigned = config.assign_groups(parameters)?;
         let base = base::build(&config.base, parameters)?;
         let wrapped = match &config.sharpness {
             None => Wrapped::Plain(base),
-            Some(sharpness) => Wrapped::Sam(Sam::new(base, sharpness.clone(), parameters)?),
+            Some(sharpness) => Wrapped::Sam(Sam::new(base, sharpness, &config, &assigned, parameters)?),
         };
-        Ok(Self {
-            groups: vec![Group::new(&config)],
+        let segments =
+            parameters.segments().iter().zip(&assigned).map(|(segment, &group)| plain_segment(segment, group));
+        let rest = Group::new(&config);
+        let optimizer = Self {
+            groups: std::iter::once(rest.clone()).chain(config.groups.iter().map(|own| rest.with(own))).collect(),
+            layout: Layout::new(segments.collect()),
             config,
             wrapped,
-            layout: plain_layout(parameters),
             factors: Factors::default(),
             phase: Phase::Clean,
+            ascents: 0,
             steps: 0,
             skipped: 0,
-        })
+        };
+        model.set_statistics(optimizer.statistics_at_w());
+        Ok(optimizer)
     }
 
     pub fn config(&self) -> &OptimizerConfig {
@@ -136,39 +155,81 @@ impl Optimizer {
         self.factors = factors;
     }
 
-    /// Goes to w + eps with the gradients at w, which are used up.
+    /// What passes the next step makes; None for a bare base optimizer.
+    pub fn plan(&self) -> Option<Plan> {
+        match &self.wrapped {
+            Wrapped::Plain(_) => None,
+            Wrapped::Sam(sam) => Some(sam.plan(self.steps, self.attempt())),
+        }
+    }
+
+    /// Steps begun, skipped ones included.
+    pub fn attempt(&self) -> u64 {
+        self.steps + self.skipped
+    }
+
+    /// Goes to w + eps with the gradients at w, which are used up. On a step without a second pass the weights stay, and
+    /// the gradients wait for the descent. Variants that need no gradient for it go before the first pass.
     ///
     /// # Errors
-    /// `ERR_FLATMIN_STEP_ORDER` without gradients, twice in a row, or without a sharpness-aware wrapper.
+    /// `ERR_FLATMIN_STEP_ORDER` without gradients (or with them, for those variants), too often in a row, or without a
+    /// sharpness-aware wrapper.
     pub fn ascent_step(&mut self, model: &mut Model) -> Result<StepInfo> {
-        let Wrapped::Sam(sam) = &self.wrapped else {
+        let plan = match self.phase {
+            Phase::Clean => self.plan(),
+            _ => self.sharpness().map(|_| Plan::Both),
+        };
+        let (Wrapped::Sam(sam), Some(plan)) = (&mut self.wrapped, plan) else {
             return Err(Error::StepOrder {
                 step: "ascentStep",
                 found: "on a bare base optimizer",
                 expected: "wrap it in SAM or ASAM, or call step alone",
             });
         };
-        if self.phase != Phase::Clean {
+        let further = self.phase == Phase::Perturbed && self.ascents < sam.config().inner_steps;
+        if self.phase != Phase::Clean && !further {
             return Err(Error::StepOrder {
                 step: "ascentStep",
-                found: "twice in a row",
+                found: "once more than the step has ascents",
                 expected: "after ascentStep come backward and descentStep",
             });
         }
-        let gradients = take_gradients(model.parameters(), "ascentStep")?;
-        let norms = sam.ascend(model.parameters_mut(), &gradients, &self.groups, self.factors.rho);
+        let attempt = self.steps + self.skipped;
+        let setting = setting(model.parameters(), &self.config, &self.layout, &self.groups, self.factors, attempt);
+        let mut info = StepInfo { gradient_norm: f64::NAN, finite: true, second_pass: true };
+        match plan {
+            Plan::Ahead => {
+                if model.parameters().gradients()?.any() {
+                    return Err(Error::StepOrder {
+                        step: "ascentStep",
+                        found: "after backward",
+                        expected: "this optimizer perturbs first: ascentStep, backward, descentStep",
+                    });
+                }
+                sam.ascend_ahead(&setting)?;
+            }
+            Plan::Plain | Plan::Reuse => {
+                sam.keep_first(take_gradients(model.parameters(), "ascentStep")?);
+                info.second_pass = false;
+            }
+            Plan::Both => {
+                let gradients = take_gradients(model.parameters(), "ascentStep")?;
+                let ascent = sam.ascend(&setting, gradients, self.ascents)?;
+                (info.gradient_norm, info.finite) = (ascent.gradient_norm, ascent.finite);
+            }
+        }
         model.parameters().clear_gradients();
-        let info = StepInfo { gradient_norm: norms.plain, finite: norms.is_finite() };
         if !info.finite {
-            self.skip(model);
+            self.give_up(model);
             self.phase = Phase::Skipping;
-            return Ok(info);
+            return Ok(StepInfo { second_pass: false, ..info });
         }
-        model.parameters().bump_working_version();
-        if sam.config().batch_norm == BatchNormPolicy::First {
-            model.set_statistics(Statistics::Ignore);
+        if info.second_pass {
+            model.parameters().bump_working_version();
         }
-        self.phase = Phase::Perturbed;
+        self.ascents += 1;
+        self.phase = if info.second_pass { Phase::Perturbed } else { Phase::Ready };
+        model.set_statistics(self.statistics_at_w_plus_eps(plan));
         Ok(info)
     }
 
@@ -177,18 +238,24 @@ impl Optimizer {
     /// # Errors
     /// `ERR_FLATMIN_STEP_ORDER` before an ascent or without gradients.
     pub fn descent_step(&mut self, model: &mut Model) -> Result<StepInfo> {
+        let inner_steps = self.sharpness().map_or(1, |sharpness| sharpness.inner_steps);
         match self.phase {
             Phase::Clean => Err(Error::StepOrder {
                 step: "descentStep",
                 found: "before ascentStep",
                 expected: "the order is backward, ascentStep, backward, descentStep",
             }),
-            Phase::Perturbed => self.descend(model, "descentStep"),
+            Phase::Perturbed if self.ascents < inner_steps => Err(Error::StepOrder {
+                step: "descentStep",
+                found: "after fewer ascents than innerSteps",
+                expected: "backward and ascentStep innerSteps times, then backward and descentStep",
+            }),
+            Phase::Perturbed | Phase::Ready => self.descend(model, "descentStep"),
             Phase::Skipping => {
                 model.parameters().clear_gradients();
                 model.discard_statistics();
                 self.leave_step(model);
-                Ok(StepInfo { gradient_norm: f64::NAN, finite: false })
+                Ok(StepInfo { gradient_norm: f64::NAN, finite: false, second_pass: false })
             }
         }
     }
@@ -210,34 +277,55 @@ impl Optimizer {
 
     /// Returns to w without a step, whatever the phase, and forgets gradients and statistics of the step begun.
     pub fn abandon_step(&mut self, model: &mut Model) {
-        restore(&self.layout, model.parameters());
-        model.parameters().bump_working_version();
-        model.parameters().clear_gradients();
-        model.discard_statistics();
+        self.return_to_w(model);
         self.leave_step(model);
     }
 
+    /// Returns to w within a step, for the next of several perturbations; running statistics stay staged.
+    pub(crate) fn next_micro_batch(&mut self, model: &mut Model) {
+        self.return_to_w(model);
+        self.phase = Phase::Clean;
+        self.ascents = 0;
+        model.set_statistics(self.statistics_at_w());
+    }
+
+    fn return_to_w(&mut self, model: &mut Model) {
+        kernels::restore(&self.layout, model.parameters());
+        model.parameters().bump_working_version();
+        model.parameters().clear_gradients();
+        if let Wrapped::Sam(sam) = &mut self.wrapped {
+            sam.take_first();
+        }
+    }
+
     fn descend(&mut self, model: &mut Model, step: &'static str) -> Result<StepInfo> {
-        let gradients = take_gradients(model.parameters(), step)?;
-        let gradient_norm = plain_norm(&self.layout, model.parameters(), &gradients);
-        let info = StepInfo { gradient_norm, finite: gradient_norm.is_finite() };
-        if !info.finite {
-            restore(&self.layout, model.parameters());
-            self.skip(model);
-        } else {
-            let update = Update {
-                parameters: model.parameters_mut(),
-                layout: &self.layout,
-                gradients: &gradients,
-                groups: &self.groups,
-                factors: self.factors,
-            };
-            match &mut self.wrapped {
-                Wrapped::Plain(base) => base.descend(update)?,
-                Wrapped::Sam(sam) => sam.base_mut().descend(update)?,
+        let kept = match &mut self.wrapped {
+            Wrapped::Sam(sam) if self.phase == Phase::Ready => sam.take_first(),
+            _ => None,
+        };
+        let plan = match self.phase {
+            Phase::Clean => Plan::Plain,
+            _ => self.plan().unwrap_or(Plan::Plain),
+        };
+        let gradients = kept.map_or_else(|| take_gradients(model.parameters(), step), Ok)?;
+        let attempt = self.attempt();
+        let setting = setting(model.parameters(), &self.config, &self.layout, &self.groups, self.factors, attempt);
+        let gradient_norm = match &mut self.wrapped {
+            Wrapped::Plain(base) => {
+                let (norm, gradient) = clipped(&setting, setting.objective(&gradients, At::Master));
+                if norm.is_finite() {
+                    base.descend(&setting, &gradient)?;
+                }
+                norm
             }
+            Wrapped::Sam(sam) => sam.descend(&setting, &gradients, plan)?,
+        };
+        let info = StepInfo { gradient_norm, finite: gradient_norm.is_finite(), second_pass: false };
+        if info.finite {
             model.commit_statistics();
             self.steps += 1;
+        } else {
+            self.give_up(model);
         }
         model.parameters().bump_working_version();
         model.parameters().clear_gradients();
@@ -245,14 +333,39 @@ impl Optimizer {
         Ok(info)
     }
 
-    fn skip(&mut self, model: &mut Model) {
-        self.skipped += 1;
+    /// Leaves a step whose gradient is not finite: back at w, counted.
+    fn give_up(&mut self, model: &mut Model) {
+        self.return_to_w(model);
         model.discard_statistics();
+        self.skipped += 1;
     }
 
     fn leave_step(&mut self, model: &mut Model) {
-        model.set_statistics(Statistics::Stage);
+        model.discard_statistics();
         self.phase = Phase::Clean;
+        self.ascents = 0;
+        model.set_statistics(self.statistics_at_w());
+    }
+
+    /// What the first pass of the next step does with running statistics.
+    fn statistics_at_w(&self) -> Statistics {
+        match self.sharpness() {
+            Some(SharpnessConfig { batch_norm: BatchNormPolicy::Frozen, .. }) => Statistics::Frozen,
+            Some(sharpness) if sharpness.ascent_fraction < 1.0 && self.plan() == Some(Plan::Both) => Statistics::Ignore,
+            _ => Statistics::Stage,
+        }
+    }
+
+    /// What passes after an ascent do with running statistics.
+    fn statistics_at_w_plus_eps(&self, plan: Plan) -> Statistics {
+        let Some(sharpness) = self.sharpness() else { return Statistics::Stage };
+        match (plan, sharpness.batch_norm) {
+            (_, BatchNormPolicy::Frozen) => Statistics::Frozen,
+            (Plan::Plain | Plan::Reuse, _) => Statistics::Ignore,
+            (Plan::Ahead, _) | (Plan::Both, BatchNormPolicy::Both) => Statistics::Stage,
+            (Plan::Both, BatchNormPolicy::First) if sharpness.ascent_fraction < 1.0 => Statistics::Stage,
+            (Plan::Both, BatchNormPolicy::First) => Statistics::Ignore,
+        }
     }
 
     fn base(&self) -> &dyn BaseOptimizer {
@@ -269,10 +382,24 @@ impl Optimizer {
         }
     }
 
+    fn arenas(&self) -> Vec<(&'static str, &Tensor)> {
+        match &self.wrapped {
+            Wrapped::Plain(base) => base.arenas(),
+            Wrapped::Sam(sam) => sam.arenas(),
+        }
+    }
+
+    fn arena_mut(&mut self, name: &str, parameters: &ParameterArena) -> Result<Option<&Tensor>> {
+        match &mut self.wrapped {
+            Wrapped::Plain(base) => base.arena_mut(name, parameters),
+            Wrapped::Sam(sam) => sam.arena_mut(name, parameters),
+        }
+    }
+
     /// Copies of the state arenas, one tensor for each parameter, named `arena.parameter`, in PyTorch's layout.
     pub fn state_dict(&self, parameters: &ParameterArena) -> Result<Vec<(String, Tensor)>> {
         let mut state = Vec::new();
-        for (name, arena) in self.base().arenas() {
+        for (name, arena) in self.arenas() {
             for (position, segment) in parameters.segments().iter().enumerate() {
                 state.push((format!("{name}.{}", segment.name), parameters.read_from(arena, position)?));
             }
@@ -304,7 +431,7 @@ impl Optimizer {
             let unknown = || Error::State { name: name.clone(), reason: "is not known here".into() };
             let (arena, parameter) = name.split_once('.').ok_or_else(unknown)?;
             let position = parameters.position(parameter).ok_or_else(unknown)?;
-            if self.base_mut().arena_mut(arena, parameters)?.is_none() {
+            if self.arena_mut(arena, parameters)?.is_none() {
                 return Err(unknown());
             }
             let shape = &parameters.segments()[position].shape;
@@ -323,7 +450,7 @@ impl Optimizer {
             counts[position] = *count;
         }
         for ((arena, position), (_, value)) in places.into_iter().zip(state) {
-            if let Some(arena) = self.base_mut().arena_mut(arena, parameters)? {
+            if let Some(arena) = self.arena_mut(arena, parameters)? {
                 parameters.write_to(arena, position, value)?;
             }
         }
@@ -346,29 +473,13 @@ fn take_gradients(parameters: &ParameterArena, step: &'static str) -> Result<Gra
     Ok(gradients)
 }
 
-fn plain_layout(parameters: &ParameterArena) -> Layout {
-    let segments = parameters.segments().iter().map(|segment| SegmentLayout {
-        offset: segment.offset,
-        len: segment.len,
-        geometry: Geometry::Plain,
-        group: 0,
-        perturbed: false,
-    });
-    Layout::new(segments.collect())
-}
-
-fn plain_norm(layout: &Layout, parameters: &ParameterArena, gradients: &Gradients) -> f64 {
-    fn norm<T: Real>(layout: &Layout, parameters: &ParameterArena, gradients: &Gradients) -> f64 {
-        let no_filters = Tensor::zeros([0], (T::KIND, Device::Cpu));
-        let table = GradientTable::<T>::new(gradients.tensors());
-        cpu::gradient_norms(layout, Slab::of(parameters.master()), &table, 0.0, Slab::of(&no_filters)).plain
-    }
-    with_real!(parameters.dtype(), norm(layout, parameters, gradients))
-}
-
-fn restore(layout: &Layout, parameters: &ParameterArena) {
-    fn copy<T: Real>(layout: &Layout, parameters: &ParameterArena) {
-        cpu::restore::<T>(layout, Slab::of(parameters.master()), Slab::of(parameters.working()));
-    }
-    with_real!(parameters.dtype(), copy(layout, parameters));
+fn setting<'a>(
+    parameters: &'a ParameterArena,
+    config: &OptimizerConfig,
+    layout: &'a Layout,
+    groups: &'a [Group],
+    factors: Factors,
+    attempt: u64,
+) -> Setting<'a> {
+    Setting { parameters, layout, groups, factors, decay: config.decay, clip: config.clip, attempt }
 }

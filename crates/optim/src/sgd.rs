@@ -1,11 +1,15 @@
 //! SGD with momentum, Nesterov's form, dampening and weight decay, each with PyTorch's meaning.
 
 use flatmin_nn::{Dtype, ParameterArena};
-use flatmin_torch_ext::cpu::{self, GradientTable, Real, SgdStep, Slab};
+use flatmin_torch_ext::cpu::{self, Real, SgdStep, Slab};
 use tch::Tensor;
 
-use crate::base::{BaseOptimizer, Update, with_real};
+use crate::base::BaseOptimizer;
+use crate::config::Decay;
 use crate::error::Result;
+use crate::kernels::{with_real, working};
+use crate::mix::Mix;
+use crate::setting::Setting;
 
 /// `d = g + wd w; b = mu b + (1 - dampening) d (first: b = d); w -= lr (nesterov ? d + mu b : b)`.
 pub struct Sgd {
@@ -30,26 +34,26 @@ impl Sgd {
 }
 
 impl BaseOptimizer for Sgd {
-    fn descend(&mut self, update: Update<'_>) -> Result<()> {
-        let steps: Vec<SgdStep> = update
+    fn descend(&mut self, setting: &Setting<'_>, gradient: &Mix<'_>) -> Result<()> {
+        let steps: Vec<SgdStep> = setting
             .groups
             .iter()
             .map(|group| SgdStep {
-                lr: group.lr * update.factors.lr,
-                momentum: group.momentum.unwrap_or(0.0) * update.factors.momentum,
+                lr: group.lr * setting.factors.lr,
+                momentum: group.momentum.unwrap_or(0.0) * setting.factors.momentum,
                 dampening: self.dampening,
-                weight_decay: group.weight_decay,
+                weight_decay: setting.weight_decay(group),
+                decoupled: setting.decay == Decay::Decoupled,
                 nesterov: self.nesterov,
             })
             .collect();
         if steps.iter().any(|step| step.momentum != 0.0) {
-            self.ensure_momentum(update.parameters)?;
+            self.ensure_momentum(setting.parameters)?;
         }
         let first: Vec<bool> = self.counts.iter().map(|&count| count == 0).collect();
-        with_real!(update.parameters.dtype(), run(&update, self.momentum.as_ref(), &steps, &first));
-        let segments = update.layout.segments().iter().zip(update.gradients.tensors());
-        for (count, (segment, gradient)) in self.counts.iter_mut().zip(segments) {
-            if gradient.is_some() && steps[segment.group].momentum != 0.0 {
+        with_real!(setting.parameters.dtype(), run(setting, gradient, self.momentum.as_ref(), &steps, &first));
+        for (position, (count, segment)) in self.counts.iter_mut().zip(setting.layout.segments()).enumerate() {
+            if gradient.is_present(position) && steps[segment.group].momentum != 0.0 {
                 *count += 1;
             }
         }
@@ -73,15 +77,16 @@ impl BaseOptimizer for Sgd {
     }
 }
 
-fn run<T: Real>(update: &Update<'_>, momentum: Option<&Tensor>, steps: &[SgdStep], first: &[bool]) {
-    let gradients = GradientTable::<T>::new(update.gradients.tensors());
-    cpu::sgd(
-        update.layout,
-        Slab::of(update.parameters.master()),
-        Slab::of(update.parameters.working()),
-        momentum.map(Slab::of),
-        &gradients,
-        steps,
-        first,
-    );
+fn run<T: Real>(
+    setting: &Setting<'_>,
+    gradient: &Mix<'_>,
+    momentum: Option<&Tensor>,
+    steps: &[SgdStep],
+    first: &[bool],
+) {
+    let (layout, parameters) = (setting.layout, setting.parameters);
+    let master = Slab::of(parameters.master());
+    gradient.run::<T, _>(layout, parameters, |gradient| {
+        cpu::sgd(layout, master, working(parameters), momentum.map(Slab::of), gradient, steps, first);
+    });
 }

@@ -1,14 +1,16 @@
-//! One training step on one batch: the first pass, and for SAM and ASAM the ascent, the second pass and the descent.
+//! One training step on one batch: the passes that the optimizer's plan asks for, its ascent and its descent.
 
-use flatmin_nn::{Model, Pass};
+use flatmin_nn::{Gradients, Model, Pass, Statistics};
 use serde::Serialize;
 use tch::{Kind, Tensor, no_grad};
 
-use crate::error::Result;
+use crate::config::{Masks, MetricsFrom, SharpnessConfig, Variant};
+use crate::error::{Error, Result};
 use crate::loss::{Loss, Target};
-use crate::optimizer::Optimizer;
+use crate::optimizer::{Optimizer, StepInfo};
+use crate::sam::Plan;
 
-/// One forward and backward pass. Its gradients were added to those already there.
+/// Forward and backward passes over a batch. Their gradients were added to those already there.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PassOutcome {
@@ -19,18 +21,34 @@ pub struct PassOutcome {
     pub count: i64,
 }
 
-/// A whole step. `sharpness` is the loss at w + eps minus the loss at w on this batch: it costs nothing.
+/// A whole step. `sharpness` is the loss at w + eps minus the loss at w on the same samples: it costs nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StepOutcome {
+    /// Of the pass at w; of the one at w + eps if the options say so or if only that one saw the whole batch.
     #[serde(flatten)]
-    pub first: PassOutcome,
+    pub reported: PassOutcome,
     pub perturbed_loss: Option<f64>,
     pub sharpness: Option<f64>,
-    /// norm2 of the gradient at w.
+    /// norm2 of the gradient at w, or of the only gradient there was.
     pub gradient_norm: f64,
     /// False if the step was skipped.
     pub finite: bool,
+}
+
+/// What a step needs besides batch and loss.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StepOptions {
+    /// Fixes the masks of dropout.
+    pub mask_seed: u64,
+    /// Samples of one forward and backward pass: larger batches are taken in parts, and their gradients accumulated.
+    pub accumulate: Option<u64>,
+}
+
+impl StepOptions {
+    pub fn new(mask_seed: u64) -> Self {
+        Self { mask_seed, accumulate: None }
+    }
 }
 
 /// Forward and backward at the weights the model reads now. Masks of dropout follow `mask_seed`; batch-norm statistics
@@ -39,21 +57,11 @@ pub struct StepOutcome {
 /// # Errors
 /// Shapes, dtypes or labels that do not fit the model.
 pub fn backward(model: &Model, images: &Tensor, target: &Target, loss: &Loss, mask_seed: u64) -> Result<PassOutcome> {
-    // Before the forward pass, which stages statistics.
-    let classes = model.spec().num_classes;
-    target.check_shape(&[images.size().first().copied().unwrap_or(0), classes])?;
-    target.check_range(classes)?;
-    let logits = model.forward(images, Pass::Train { statistics: model.statistics(), mask_seed })?;
-    let value = loss.apply(&logits, target)?;
-    value.f_backward()?;
-    let hits = no_grad(|| -> Result<i64> {
-        let hits = logits.f_argmax(1, false)?.f_eq_tensor(&target.classes()?)?;
-        Ok(hits.f_sum(Kind::Int64)?.f_int64_value(&[])?)
-    })?;
-    Ok(PassOutcome { loss: value.f_double_value(&[])?, correct: hits, count: logits.size()[0] })
+    check_labels(model, images, target)?;
+    one_pass(model, images, target, loss, mask_seed, 1.0)
 }
 
-/// One step of training. Both passes see the same batch and the same masks.
+/// One step of training. Both passes see the same batch, and the same masks unless the options say otherwise.
 ///
 /// # Errors
 /// Shapes, dtypes or labels that do not fit; the model is then at w, with no gradients.
@@ -63,41 +71,284 @@ pub fn train_step(
     images: &Tensor,
     target: &Target,
     loss: &Loss,
-    mask_seed: u64,
+    options: StepOptions,
 ) -> Result<StepOutcome> {
-    let outcome = both_passes(model, optimizer, images, target, loss, mask_seed);
+    let batch = Batch { images, target, loss, options };
+    let outcome = check_labels(model, images, target).and_then(|()| batch.step(model, optimizer));
     if outcome.is_err() {
         optimizer.abandon_step(model);
     }
     outcome
 }
 
-fn both_passes(
-    model: &mut Model,
-    optimizer: &mut Optimizer,
+/// Before any forward pass, which stages statistics.
+fn check_labels(model: &Model, images: &Tensor, target: &Target) -> Result<()> {
+    let classes = model.spec().num_classes;
+    target.check_shape(&[images.size().first().copied().unwrap_or(0), classes])?;
+    target.check_range(classes)
+}
+
+/// Which masks a pass draws: those of the step, or some of its own.
+#[derive(Clone, Copy)]
+struct PassNumber(u64);
+
+const AT_W: PassNumber = PassNumber(0);
+
+struct Batch<'a> {
+    images: &'a Tensor,
+    target: &'a Target,
+    loss: &'a Loss,
+    options: StepOptions,
+}
+
+impl Batch<'_> {
+    fn step(&self, model: &mut Model, optimizer: &mut Optimizer) -> Result<StepOutcome> {
+        let Some(sharpness) = optimizer.sharpness().cloned() else {
+            let first = self.pass(model, self.len(), AT_W)?;
+            let info = optimizer.base_step(model)?;
+            return Ok(one_pass_outcome(first, info));
+        };
+        match (optimizer.plan(), sharpness.micro_batch) {
+            (Some(Plan::Ahead), _) => {
+                optimizer.ascent_step(model)?;
+                let only = self.pass(model, self.len(), AT_W)?;
+                Ok(one_pass_outcome(only, optimizer.descent_step(model)?))
+            }
+            (Some(Plan::Both), Some(size)) => self.micro_batches(model, optimizer, &sharpness, size as i64),
+            (Some(Plan::Both), None) => self.both_passes(model, optimizer, &sharpness),
+            _ => {
+                let first = self.pass(model, self.len(), AT_W)?;
+                optimizer.ascent_step(model)?;
+                Ok(one_pass_outcome(first, optimizer.descent_step(model)?))
+            }
+        }
+    }
+
+    fn both_passes(
+        &self,
+        model: &mut Model,
+        optimizer: &mut Optimizer,
+        sharpness: &SharpnessConfig,
+    ) -> Result<StepOutcome> {
+        let part = ((sharpness.ascent_fraction * self.len() as f64).ceil() as i64).clamp(1, self.len());
+        let selects = matches!(sharpness.variant, Variant::Esam { gamma, .. } if gamma < 1.0);
+        let (first, losses) = match selects {
+            true => self.pass_with_losses(model)?,
+            false => (self.pass(model, part, AT_W)?, None),
+        };
+        let mut ascent = optimizer.ascent_step(model)?;
+        for inner in 1..sharpness.inner_steps {
+            if ascent.finite {
+                self.pass(model, part, PassNumber(masks(sharpness, inner)))?;
+                ascent = StepInfo { gradient_norm: ascent.gradient_norm, ..optimizer.ascent_step(model)? };
+            }
+        }
+        if !ascent.finite {
+            optimizer.descent_step(model)?;
+            return Ok(StepOutcome::new(first, None, None, ascent.gradient_norm, false));
+        }
+        let number = PassNumber(masks(sharpness, sharpness.inner_steps));
+        let second = match (&losses, sharpness.variant) {
+            (Some(losses), Variant::Esam { gamma, .. }) => self.sharpest_samples(model, losses, gamma, number)?,
+            _ => self.pass(model, self.len(), number)?,
+        };
+        let descent = optimizer.descent_step(model)?;
+        let same_samples = part == self.len() && sharpness.inner_steps == 1 && !selects;
+        let rise = same_samples.then_some(second.loss - first.loss);
+        let whole = part == self.len();
+        let reported = if sharpness.metrics == MetricsFrom::Second || !whole { second } else { first };
+        Ok(StepOutcome::new(reported, Some(second.loss), rise, ascent.gradient_norm, descent.finite))
+    }
+
+    /// m-sharpness (Foret 2021, section 4.2): a perturbation for each micro-batch, and the mean of their gradients.
+    fn micro_batches(
+        &self,
+        model: &mut Model,
+        optimizer: &mut Optimizer,
+        sharpness: &SharpnessConfig,
+        size: i64,
+    ) -> Result<StepOutcome> {
+        if self.options.accumulate.is_some() {
+            return Err(Error::Option {
+                option: "accumulate".into(),
+                found: "with microBatch".into(),
+                expected: "one of them: micro-batches are passes of their own".into(),
+            });
+        }
+        let mut sum: Option<Gradients> = None;
+        let (mut first, mut second) = (Mean::default(), Mean::default());
+        let mut square = 0.0;
+        let parts: Vec<(i64, i64)> = parts(self.len(), size).collect();
+        for (index, &(start, len)) in parts.iter().enumerate() {
+            let share = len as f64 / self.len() as f64;
+            let (images, target) = (self.images.f_narrow(0, start, len)?, self.target.narrow(start, len)?);
+            let seed = |number| part_seed(pass_seed(self.options.mask_seed, number), index as u64);
+            first.add(one_pass(model, &images, &target, self.loss, seed(AT_W), 1.0)?);
+            let ascent = optimizer.ascent_step(model)?;
+            square += share * ascent.gradient_norm.powi(2);
+            if !ascent.finite {
+                optimizer.descent_step(model)?;
+                return Ok(StepOutcome::new(first.outcome(), None, None, square.sqrt(), false));
+            }
+            if let Some(sum) = &sum {
+                model.parameters().set_gradients(sum);
+            }
+            let number = PassNumber(masks(sharpness, 1));
+            second.add(one_pass(model, &images, &target, self.loss, seed(number), share)?);
+            if index + 1 < parts.len() {
+                sum = Some(model.parameters().gradients()?);
+                optimizer.next_micro_batch(model);
+            }
+        }
+        let descent = optimizer.descent_step(model)?;
+        let (first, second) = (first.outcome(), second.outcome());
+        let reported = if sharpness.metrics == MetricsFrom::Second { second } else { first };
+        let rise = Some(second.loss - first.loss);
+        Ok(StepOutcome::new(reported, Some(second.loss), rise, square.sqrt(), descent.finite))
+    }
+
+    /// ESAM's second pass: over the share gamma of the samples whose loss has risen most (Du 2022, section 4.2).
+    fn sharpest_samples(
+        &self,
+        model: &mut Model,
+        losses: &Tensor,
+        gamma: f64,
+        number: PassNumber,
+    ) -> Result<PassOutcome> {
+        let mask_seed = pass_seed(self.options.mask_seed, number);
+        // The pass that only looks leaves running statistics alone.
+        let statistics = match model.statistics() {
+            Statistics::Frozen => Statistics::Frozen,
+            _ => Statistics::Ignore,
+        };
+        let rises = no_grad(|| -> Result<Tensor> {
+            let logits = model.forward(self.images, Pass::Train { statistics, mask_seed })?;
+            Ok(self.loss.of_samples(&logits, self.target)?.f_sub(losses)?)
+        })?;
+        let count = ((gamma * self.len() as f64).round() as i64).clamp(1, self.len());
+        let (_, indices) = rises.f_topk(count, 0, true, false)?;
+        let images = self.images.f_index_select(0, &indices)?;
+        one_pass(model, &images, &self.target.select(&indices)?, self.loss, mask_seed, 1.0)
+    }
+
+    fn len(&self) -> i64 {
+        self.images.size()[0]
+    }
+
+    /// One pass over the first samples, in parts if gradients are accumulated.
+    fn pass(&self, model: &Model, samples: i64, number: PassNumber) -> Result<PassOutcome> {
+        let seed = pass_seed(self.options.mask_seed, number);
+        let size = self.options.accumulate.map_or(samples, |size| size as i64);
+        if size >= samples && samples == self.len() {
+            return one_pass(model, self.images, self.target, self.loss, seed, 1.0);
+        }
+        let mut mean = Mean::default();
+        for (index, (start, len)) in parts(samples, size).enumerate() {
+            let (images, target) = (self.images.f_narrow(0, start, len)?, self.target.narrow(start, len)?);
+            let seed = part_seed(seed, index as u64);
+            mean.add(one_pass(model, &images, &target, self.loss, seed, len as f64 / samples as f64)?);
+        }
+        Ok(mean.outcome())
+    }
+
+    /// The first pass, and the loss of each sample.
+    fn pass_with_losses(&self, model: &Model) -> Result<(PassOutcome, Option<Tensor>)> {
+        if self.options.accumulate.is_some() {
+            return Err(Error::Option {
+                option: "accumulate".into(),
+                found: "with ESAM's choice of samples".into(),
+                expected: "gamma 1, or no accumulation: losses of the whole batch are compared".into(),
+            });
+        }
+        let seed = pass_seed(self.options.mask_seed, AT_W);
+        let logits = model.forward(self.images, Pass::Train { statistics: model.statistics(), mask_seed: seed })?;
+        let losses = self.loss.of_samples(&logits, self.target)?;
+        let mean = losses.f_mean(losses.kind())?;
+        mean.f_backward()?;
+        Ok((outcome(&mean, &logits, self.target)?, Some(losses.f_detach()?)))
+    }
+}
+
+impl StepOutcome {
+    fn new(
+        reported: PassOutcome,
+        perturbed_loss: Option<f64>,
+        sharpness: Option<f64>,
+        gradient_norm: f64,
+        finite: bool,
+    ) -> Self {
+        Self { reported, perturbed_loss, sharpness, gradient_norm, finite }
+    }
+}
+
+fn one_pass_outcome(only: PassOutcome, info: StepInfo) -> StepOutcome {
+    StepOutcome::new(only, None, None, info.gradient_norm, info.finite)
+}
+
+/// The gradient's share of the pass is `weight`.
+fn one_pass(
+    model: &Model,
     images: &Tensor,
     target: &Target,
     loss: &Loss,
     mask_seed: u64,
-) -> Result<StepOutcome> {
-    let first = backward(model, images, target, loss, mask_seed)?;
-    let outcome = |gradient_norm, finite, perturbed_loss: Option<f64>| StepOutcome {
-        first,
-        perturbed_loss,
-        sharpness: perturbed_loss.map(|loss| loss - first.loss),
-        gradient_norm,
-        finite,
-    };
-    if optimizer.sharpness().is_none() {
-        let info = optimizer.base_step(model)?;
-        return Ok(outcome(info.gradient_norm, info.finite, None));
+    weight: f64,
+) -> Result<PassOutcome> {
+    let logits = model.forward(images, Pass::Train { statistics: model.statistics(), mask_seed })?;
+    let value = loss.apply(&logits, target)?;
+    match weight {
+        1.0 => value.f_backward()?,
+        weight => value.f_mul_scalar(weight)?.f_backward()?,
     }
-    let ascent = optimizer.ascent_step(model)?;
-    if !ascent.finite {
-        optimizer.abandon_step(model);
-        return Ok(outcome(ascent.gradient_norm, false, None));
+    outcome(&value, &logits, target)
+}
+
+fn outcome(loss: &Tensor, logits: &Tensor, target: &Target) -> Result<PassOutcome> {
+    let hits = no_grad(|| -> Result<i64> {
+        let hits = logits.f_argmax(1, false)?.f_eq_tensor(&target.classes()?)?;
+        Ok(hits.f_sum(Kind::Int64)?.f_int64_value(&[])?)
+    })?;
+    Ok(PassOutcome { loss: loss.f_double_value(&[])?, correct: hits, count: logits.size()[0] })
+}
+
+/// Parts of a batch: start and length.
+fn parts(len: i64, size: i64) -> impl Iterator<Item = (i64, i64)> {
+    (0..len).step_by(size as usize).map(move |start| (start, size.min(len - start)))
+}
+
+/// Which masks the pass after so many ascents draws.
+fn masks(sharpness: &SharpnessConfig, ascents: u64) -> u64 {
+    match sharpness.masks {
+        Masks::Shared => 0,
+        Masks::Fresh => ascents,
     }
-    let second = backward(model, images, target, loss, mask_seed)?;
-    let descent = optimizer.descent_step(model)?;
-    Ok(outcome(ascent.gradient_norm, descent.finite, Some(second.loss)))
+}
+
+fn pass_seed(step: u64, PassNumber(number): PassNumber) -> u64 {
+    if number == 0 { step } else { flatmin_torch_ext::cpu::split_mix(step, number) }
+}
+
+/// Parts of a pass draw masks of their own; the first those of the whole.
+fn part_seed(pass: u64, index: u64) -> u64 {
+    if index == 0 { pass } else { flatmin_torch_ext::cpu::split_mix(!pass, index) }
+}
+
+/// A mean over parts of a batch, each weighted by its samples.
+#[derive(Default)]
+struct Mean {
+    loss: f64,
+    correct: i64,
+    count: i64,
+}
+
+impl Mean {
+    fn add(&mut self, part: PassOutcome) {
+        self.loss += part.loss * part.count as f64;
+        self.correct += part.correct;
+        self.count += part.count;
+    }
+
+    fn outcome(self) -> PassOutcome {
+        PassOutcome { loss: self.loss / self.count as f64, correct: self.correct, count: self.count }
+    }
 }

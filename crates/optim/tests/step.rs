@@ -1,7 +1,7 @@
 //! A step as docs/semantics.md states it, on a small net in float64.
 
 use flatmin_nn::{Dtype, Model, ModelSpec, Pass, Statistics};
-use flatmin_optim::{Loss, Optimizer, OptimizerConfig, Phase, Target, backward, train_step};
+use flatmin_optim::{Loss, Optimizer, OptimizerConfig, Phase, StepOptions, Target, backward, train_step};
 use flatmin_torch_ext::{Generator, clear_grad};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor, no_grad};
@@ -32,7 +32,7 @@ fn batch(seed: u64) -> (Tensor, Target) {
     (images, Target::Classes(Tensor::arange(16, (Kind::Int64, Device::Cpu)).remainder(4)))
 }
 
-fn optimizer(model: &Model, base: Value, sharpness: Value) -> Optimizer {
+fn optimizer(model: &mut Model, base: Value, sharpness: Value) -> Optimizer {
     let config: OptimizerConfig = serde_json::from_value(json!({ "base": base, "sharpness": sharpness })).unwrap();
     Optimizer::new(model, config).unwrap()
 }
@@ -75,13 +75,13 @@ fn rho_zero_is_the_base_optimizer_bit_for_bit() {
         [sgd(), json!({ "type": "adam", "lr": 0.01 }), json!({ "type": "adamw", "lr": 0.01, "weightDecay": 0.1 })]
     {
         let (mut plain_model, mut sam_model) = (model(1), model(1));
-        let mut plain = optimizer(&plain_model, base.clone(), Value::Null);
-        let mut sam = optimizer(&sam_model, base, asam(0.0));
+        let mut plain = optimizer(&mut plain_model, base.clone(), Value::Null);
+        let mut sam = optimizer(&mut sam_model, base, asam(0.0));
         for step in 0..4 {
             let (images, target) = batch(step);
             let loss = Loss::CrossEntropy { label_smoothing: 0.1 };
-            train_step(&mut plain_model, &mut plain, &images, &target, &loss, step).unwrap();
-            train_step(&mut sam_model, &mut sam, &images, &target, &loss, step).unwrap();
+            train_step(&mut plain_model, &mut plain, &images, &target, &loss, StepOptions::new(step)).unwrap();
+            train_step(&mut sam_model, &mut sam, &images, &target, &loss, StepOptions::new(step)).unwrap();
         }
         assert_eq!(state(&plain_model), state(&sam_model));
     }
@@ -90,7 +90,7 @@ fn rho_zero_is_the_base_optimizer_bit_for_bit() {
 #[test]
 fn weights_return_bit_for_bit() {
     let mut model = model(2);
-    let mut optimizer = optimizer(&model, json!({ "type": "sgd", "lr": 0.0 }), asam(5.0));
+    let mut optimizer = optimizer(&mut model, json!({ "type": "sgd", "lr": 0.0 }), asam(5.0));
     let (images, target) = batch(1);
     let before = bits(model.parameters().working());
     pass(&model, &images, &target);
@@ -111,7 +111,7 @@ fn weights_return_bit_for_bit() {
 #[test]
 fn the_perturbation_has_norm_rho_in_the_metric_of_t() {
     let mut model = model(3);
-    let mut optimizer = optimizer(&model, sgd(), asam(0.7));
+    let mut optimizer = optimizer(&mut model, sgd(), asam(0.7));
     let (images, target) = batch(2);
     pass(&model, &images, &target);
     optimizer.ascent_step(&mut model).unwrap();
@@ -147,7 +147,7 @@ fn loss_after_ascent(sharpness: Value, a: f64) -> (f64, f64) {
         let value = model.parameters().read(position).unwrap() * scale;
         model.parameters_mut().write(position, &value).unwrap();
     }
-    let mut optimizer = optimizer(&model, sgd(), sharpness);
+    let mut optimizer = optimizer(&mut model, sgd(), sharpness);
     let (images, target) = batch(3);
     let at_w = pass(&model, &images, &target);
     optimizer.ascent_step(&mut model).unwrap();
@@ -171,7 +171,7 @@ fn asam_is_invariant_under_rescaling_and_sam_is_not() {
 #[test]
 fn a_parameter_without_a_gradient_stays() {
     let mut model = model(5);
-    let mut optimizer = optimizer(&model, sgd(), asam(0.5));
+    let mut optimizer = optimizer(&mut model, sgd(), asam(0.5));
     let (images, target) = batch(4);
     let position = |model: &Model, name| model.parameters().position(name).unwrap();
     let fc = position(&model, "fc.weight");
@@ -196,7 +196,7 @@ fn a_parameter_without_a_gradient_stays() {
 #[test]
 fn a_zero_gradient_perturbs_nothing() {
     let mut model = model(6);
-    let mut optimizer = optimizer(&model, sgd(), invariant(0.5));
+    let mut optimizer = optimizer(&mut model, sgd(), invariant(0.5));
     let (images, target) = batch(5);
     pass(&model, &images, &target);
     for leaf in model.parameters().leaves() {
@@ -211,9 +211,9 @@ fn a_zero_gradient_perturbs_nothing() {
 fn a_gradient_that_is_not_finite_skips_the_step_in_either_pass() {
     for bad_pass in [1, 2] {
         let mut model = model(7);
-        let mut optimizer = optimizer(&model, sgd(), asam(0.5));
+        let mut optimizer = optimizer(&mut model, sgd(), asam(0.5));
         let (images, target) = batch(6);
-        train_step(&mut model, &mut optimizer, &images, &target, &Loss::default(), 1).unwrap();
+        train_step(&mut model, &mut optimizer, &images, &target, &Loss::default(), StepOptions::new(1)).unwrap();
         let before = (
             state(&model),
             optimizer.state_dict(model.parameters()).unwrap().iter().map(|(_, t)| bits(t)).collect::<Vec<_>>(),
@@ -239,18 +239,29 @@ fn a_gradient_that_is_not_finite_skips_the_step_in_either_pass() {
         assert_eq!(bits(model.parameters().working()), bits(model.parameters().master()));
         assert_eq!((optimizer.steps(), optimizer.skipped()), (1, 1));
         // And training goes on.
-        assert!(train_step(&mut model, &mut optimizer, &images, &target, &Loss::default(), 2).unwrap().finite);
+        assert!(
+            train_step(&mut model, &mut optimizer, &images, &target, &Loss::default(), StepOptions::new(2))
+                .unwrap()
+                .finite
+        );
     }
 }
 
 #[test]
 fn an_infinite_input_skips_a_whole_step() {
     let mut model = model(7);
-    let mut optimizer = optimizer(&model, sgd(), asam(0.5));
+    let mut optimizer = optimizer(&mut model, sgd(), asam(0.5));
     let (images, target) = batch(6);
     let before = state(&model);
-    let outcome =
-        train_step(&mut model, &mut optimizer, &(images * f64::INFINITY), &target, &Loss::default(), 1).unwrap();
+    let outcome = train_step(
+        &mut model,
+        &mut optimizer,
+        &(images * f64::INFINITY),
+        &target,
+        &Loss::default(),
+        StepOptions::new(1),
+    )
+    .unwrap();
     assert!(!outcome.finite && outcome.sharpness.is_none());
     assert_eq!(state(&model), before);
 }
@@ -260,9 +271,9 @@ fn running_statistics_come_from_the_first_pass_or_from_both() {
     let statistics = |policy: &str, lr: f64| {
         let mut model = model(8);
         let sharpness = json!({ "rho": 0.5, "batchNorm": policy });
-        let mut optimizer = optimizer(&model, json!({ "type": "sgd", "lr": lr }), sharpness);
+        let mut optimizer = optimizer(&mut model, json!({ "type": "sgd", "lr": lr }), sharpness);
         let (images, target) = batch(7);
-        train_step(&mut model, &mut optimizer, &images, &target, &Loss::default(), 1).unwrap();
+        train_step(&mut model, &mut optimizer, &images, &target, &Loss::default(), StepOptions::new(1)).unwrap();
         state(&model).into_iter().filter(|(name, _)| name.contains("running")).collect::<Vec<_>>()
     };
     let expected = {
@@ -279,17 +290,18 @@ fn running_statistics_come_from_the_first_pass_or_from_both() {
 #[test]
 fn both_passes_see_the_same_masks() {
     let mut model = model(9);
-    let mut optimizer = optimizer(&model, sgd(), json!({ "rho": 0.0 }));
+    let mut optimizer = optimizer(&mut model, sgd(), json!({ "rho": 0.0 }));
     let (images, target) = batch(8);
-    let outcome = train_step(&mut model, &mut optimizer, &images, &target, &Loss::default(), 1).unwrap();
+    let outcome =
+        train_step(&mut model, &mut optimizer, &images, &target, &Loss::default(), StepOptions::new(1)).unwrap();
     assert_eq!(outcome.sharpness, Some(0.0));
 }
 
 #[test]
 fn steps_in_the_wrong_order_are_refused_and_change_nothing() {
     let mut model = model(10);
-    let mut sam = optimizer(&model, sgd(), asam(0.5));
-    let mut plain = optimizer(&model, sgd(), Value::Null);
+    let mut sam = optimizer(&mut model, sgd(), asam(0.5));
+    let mut plain = optimizer(&mut model, sgd(), Value::Null);
     let (images, target) = batch(9);
     let code = |result: flatmin_optim::Result<flatmin_optim::StepInfo>| result.unwrap_err().code();
     let before = state(&model);
@@ -309,14 +321,14 @@ fn steps_in_the_wrong_order_are_refused_and_change_nothing() {
 #[test]
 fn a_bad_batch_leaves_the_model_at_w() {
     let mut model = model(11);
-    let mut sam = optimizer(&model, sgd(), asam(0.5));
+    let mut sam = optimizer(&mut model, sgd(), asam(0.5));
     let (images, _) = batch(10);
     let before = state(&model);
     let labels = Target::Classes(Tensor::full([16], 4, (Kind::Int64, Device::Cpu)));
-    let error = train_step(&mut model, &mut sam, &images, &labels, &Loss::default(), 1).unwrap_err();
+    let error = train_step(&mut model, &mut sam, &images, &labels, &Loss::default(), StepOptions::new(1)).unwrap_err();
     assert_eq!(error.code(), "ERR_FLATMIN_DATA");
     let short = Target::Classes(Tensor::zeros([3], (Kind::Int64, Device::Cpu)));
-    let error = train_step(&mut model, &mut sam, &images, &short, &Loss::default(), 1).unwrap_err();
+    let error = train_step(&mut model, &mut sam, &images, &short, &Loss::default(), StepOptions::new(1)).unwrap_err();
     assert_eq!(error.code(), "ERR_FLATMIN_SHAPE");
     assert_eq!(state(&model), before);
 }
@@ -326,15 +338,15 @@ fn a_restored_optimizer_continues_bit_for_bit() {
     for base in [sgd(), json!({ "type": "adam", "lr": 0.01 })] {
         let step = |model: &mut Model, optimizer: &mut Optimizer, seed| {
             let (images, target) = batch(seed);
-            train_step(model, optimizer, &images, &target, &Loss::default(), seed).unwrap();
+            train_step(model, optimizer, &images, &target, &Loss::default(), StepOptions::new(seed)).unwrap();
         };
         let mut first = model(12);
-        let mut original = optimizer(&first, base.clone(), asam(0.5));
+        let mut original = optimizer(&mut first, base.clone(), asam(0.5));
         step(&mut first, &mut original, 1);
         step(&mut first, &mut original, 2);
 
         let mut second = model(99);
-        let mut restored = optimizer(&second, base, asam(0.5));
+        let mut restored = optimizer(&mut second, base, asam(0.5));
         second.load_state_dict(first.state_dict().unwrap(), true).unwrap();
         let arenas = original.state_dict(first.parameters()).unwrap();
         restored.load_state(second.parameters(), &arenas, &original.counters(first.parameters())).unwrap();
@@ -354,7 +366,7 @@ fn a_restored_optimizer_continues_bit_for_bit() {
 
 #[test]
 fn options_out_of_range_are_named() {
-    let model = model(13);
+    let mut model = model(13);
     let cases = [
         (json!({ "type": "sgd", "lr": -1.0 }), Value::Null, "lr"),
         (json!({ "type": "sgd", "lr": 0.1, "nesterov": true }), Value::Null, "nesterov"),
@@ -363,11 +375,11 @@ fn options_out_of_range_are_named() {
     ];
     for (base, sharpness, option) in cases {
         let config = serde_json::from_value(json!({ "base": base, "sharpness": sharpness })).unwrap();
-        let error = Optimizer::new(&model, config).map(|_| ()).unwrap_err();
+        let error = Optimizer::new(&mut model, config).map(|_| ()).unwrap_err();
         assert_eq!(error.code(), "ERR_FLATMIN_OPTION");
         assert!(error.to_string().contains(option), "{error}");
     }
-    let mut optimizer = optimizer(&model, json!({ "type": "adam" }), Value::Null);
+    let mut optimizer = optimizer(&mut model, json!({ "type": "adam" }), Value::Null);
     assert!(optimizer.set_group(0, "momentum", 0.5).is_err());
     assert!(optimizer.set_group(1, "lr", 0.5).is_err());
     optimizer.set_group(0, "lr", 0.5).unwrap();

@@ -42,6 +42,7 @@ const char* flatmin_torch_version(void);
 // tensor.cpp
 void flatmin_bump_version(const at::Tensor* tensor);
 void flatmin_clear_grad(at::Tensor* tensor);
+void flatmin_set_grad(at::Tensor* tensor, const at::Tensor* grad);
 char* flatmin_channels_last(const at::Tensor* tensor, at::Tensor** out);
 char* flatmin_generator_new(uint64_t seed, void** out);
 void flatmin_generator_free(void* generator);

@@ -15,6 +15,10 @@ void flatmin_clear_grad(at::Tensor* tensor) {
   tensor->mutable_grad().reset();
 }
 
+void flatmin_set_grad(at::Tensor* tensor, const at::Tensor* grad) {
+  tensor->mutable_grad() = *grad;
+}
+
 char* flatmin_channels_last(const at::Tensor* tensor, at::Tensor** out) {
   return flatmin::guarded([&] { *out = new at::Tensor(tensor->contiguous(at::MemoryFormat::ChannelsLast)); });
 }

@@ -46,6 +46,7 @@ unsafe extern "C" {
 
     pub fn flatmin_bump_version(tensor: *const C_tensor);
     pub fn flatmin_clear_grad(tensor: *mut C_tensor);
+    pub fn flatmin_set_grad(tensor: *mut C_tensor, grad: *const C_tensor);
     pub fn flatmin_channels_last(tensor: *const C_tensor, out: *mut *mut C_tensor) -> *mut c_char;
     pub fn flatmin_generator_new(seed: u64, out: *mut *mut c_void) -> *mut c_char;
     pub fn flatmin_generator_free(generator: *mut c_void);

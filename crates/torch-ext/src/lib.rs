@@ -16,4 +16,4 @@ pub use norm_act::{BatchNorm, batch_norm_relu};
 pub use runtime::{
     configure, cpu_capability, num_threads, parallel_for, set_flush_denormal, set_num_threads, torch_version,
 };
-pub use tensor::{bump_version, channels_last, clear_grad};
+pub use tensor::{bump_version, channels_last, clear_grad, set_grad};

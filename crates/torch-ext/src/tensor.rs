@@ -18,6 +18,12 @@ pub fn clear_grad(tensor: &Tensor) {
     unsafe { ffi::flatmin_clear_grad(tensor.as_ptr().cast_mut()) }
 }
 
+/// Puts a tensor of the same shape, dtype and layout into `.grad`: the next backward pass adds to it in place.
+pub fn set_grad(tensor: &Tensor, grad: &Tensor) {
+    // SAFETY: as in `clear_grad`.
+    unsafe { ffi::flatmin_set_grad(tensor.as_ptr().cast_mut(), grad.as_ptr()) }
+}
+
 /// The same values, `[batch, channels, height, width]`, with channels lying last in memory. No copy if they do already.
 ///
 /// # Errors

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use flatmin_nn::{Dtype, Model, ModelSpec, zoo};
-use flatmin_optim::{Loss, Optimizer, OptimizerConfig, Target, train_step};
+use flatmin_optim::{Loss, Optimizer, OptimizerConfig, StepOptions, Target, train_step};
 use flatmin_torch_ext::{Generator, channels_last};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -46,8 +46,8 @@ impl StepBench {
         if options.optimizer.sharpness.is_none() {
             return Err(Error::option("optimizer", "a base optimizer alone", "SAM or ASAM, whose two steps are timed"));
         }
-        let model = Model::new(resnet50()?, Dtype::Float32, options.seed)?;
-        let optimizer = Optimizer::new(&model, options.optimizer)?;
+        let mut model = Model::new(resnet50()?, Dtype::Float32, options.seed)?;
+        let optimizer = Optimizer::new(&mut model, options.optimizer)?;
         let generator = Generator::new(options.seed)?;
         let coefficients = model
             .parameters()
@@ -133,8 +133,8 @@ impl TrainBench {
             return Err(Error::option("batch", options.batch, "a whole number, 1 or more"));
         }
         let spec = zoo::spec(&options.model, &zoo::ZooOptions::default())?;
-        let model = Model::new(spec, options.dtype, options.seed)?;
-        let optimizer = Optimizer::new(&model, options.optimizer)?;
+        let mut model = Model::new(spec, options.dtype, options.seed)?;
+        let optimizer = Optimizer::new(&mut model, options.optimizer)?;
         let [channels, height, width] = model.spec().input_shape;
         let shape = [options.batch, channels, height, width];
         let mut images = Tensor::f_empty(shape, (options.dtype.kind(), Device::Cpu))?;
@@ -151,9 +151,10 @@ impl TrainBench {
         for _ in 0..steps {
             let start = Instant::now();
             let (model, optimizer) = (&mut self.model, &mut self.optimizer);
-            let outcome = train_step(model, optimizer, &self.images, &self.target, &Loss::default(), self.steps)?;
+            let options = StepOptions::new(self.steps);
+            let outcome = train_step(model, optimizer, &self.images, &self.target, &Loss::default(), options)?;
             times.step_ms.push(milliseconds(start));
-            times.loss = outcome.first.loss;
+            times.loss = outcome.reported.loss;
             self.steps += 1;
         }
         Ok(times)

@@ -69,7 +69,7 @@ impl EpochSums {
             self.skipped += 1;
             return;
         }
-        let first = &outcome.first;
+        let first = &outcome.reported;
         self.images += first.count as u64;
         self.loss += first.loss * first.count as f64;
         self.correct += first.correct as u64;
@@ -110,7 +110,7 @@ mod tests {
 
     fn outcome(loss: f64, count: i64, finite: bool) -> StepOutcome {
         StepOutcome {
-            first: PassOutcome { loss, correct: count / 2, count },
+            reported: PassOutcome { loss, correct: count / 2, count },
             perturbed_loss: Some(loss + 0.5),
             sharpness: Some(0.5),
             gradient_norm: 1.0,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use flatmin_data::{Batch, Dataset, Loader};
-use flatmin_optim::{Factors, StepOutcome, train_step};
+use flatmin_optim::{Factors, StepOptions, StepOutcome, train_step};
 use parking_lot::MutexGuard;
 
 use crate::batch::tensors;
@@ -133,11 +133,11 @@ impl Trainer {
 
     fn step(&mut self, batch: Batch) -> Result<()> {
         let (images, target) = tensors(&batch, self.sets.train.shape(), self.slot.dtype())?;
-        let masks = mask_seed(self.config.seed, self.progress.step);
+        let options = StepOptions::new(mask_seed(self.config.seed, self.progress.step));
         let mut model = self.slot.lock();
         let mut optimizer = self.optimizer.lock();
         optimizer.set_factors(Factors { lr: self.schedule.factor(self.progress.step), ..Factors::default() });
-        let outcome = train_step(&mut model, &mut optimizer, &images, &target, &self.config.loss, masks)?;
+        let outcome = train_step(&mut model, &mut optimizer, &images, &target, &self.config.loss, options)?;
         let (lr, rho) = (optimizer.lr(), optimizer.rho());
         // Fair, so that an evaluation that waits for the model gets it before the next step.
         drop(optimizer);
@@ -157,9 +157,9 @@ impl Trainer {
             epoch: self.progress.epoch + 1,
             step: self.progress.step,
             total_steps: self.total_steps,
-            loss: outcome.first.loss,
+            loss: outcome.reported.loss,
             sharpness: outcome.sharpness,
-            accuracy: outcome.first.correct as f64 / outcome.first.count as f64,
+            accuracy: outcome.reported.correct as f64 / outcome.reported.count as f64,
             lr,
             rho,
             gradient_norm: outcome.gradient_norm,

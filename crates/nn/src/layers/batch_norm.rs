@@ -53,6 +53,7 @@ impl NormAct {
             Pass::Eval => (Some(buffers.committed(self.norm)), false),
             Pass::Train { statistics: Statistics::Stage, .. } => (Some(buffers.staged(self.norm)), true),
             Pass::Train { statistics: Statistics::Ignore, .. } => (None, true),
+            Pass::Train { statistics: Statistics::Frozen, .. } => (Some(buffers.committed(self.norm)), false),
         };
         if training {
             self.check_sample_count(input, context)?;

@@ -40,6 +40,8 @@ pub enum Statistics {
     Stage,
     /// Leave them alone.
     Ignore,
+    /// Leave them alone, and normalise with them instead of the batch's own.
+    Frozen,
 }
 
 /// A parameter, counted in the order of the spec.

@@ -3,10 +3,12 @@
 
 use multiversion::multiversion;
 
+use super::blend::Blend;
 use super::descent::{Descent, descend};
 use super::layout::Layout;
-use super::memory::{CHUNK, fence, prefetch, store};
-use super::slab::{GradientTable, Real, Slab};
+use super::memory::{CHUNK, fence, prefetch};
+use super::slab::{Real, Slab};
+use super::working::{Out, Working};
 
 /// Options of one parameter group.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -27,19 +29,19 @@ pub struct AdamStep {
 pub fn adam<T: Real>(
     layout: &Layout,
     master: Slab<T>,
-    working: Slab<T>,
+    working: Working<T>,
     first_moment: Slab<T>,
     second_moment: Slab<T>,
-    gradients: &GradientTable<'_, T>,
+    gradient: &Blend<'_, T>,
     steps: &[AdamStep],
     counts: &[u64],
 ) {
-    descend(layout, master, working, gradients, |descent| {
-        let Descent { block, group, weights, working, gradient, stream } = descent;
+    descend(layout, master, working, gradient, |descent| {
+        let Descent { block, group, weights, out, gradient } = descent;
         let range = || block.global.clone();
         // SAFETY: blocks are disjoint; the moments are arenas of their own.
         let moments = unsafe { (first_moment.write(range()), second_moment.write(range())) };
-        update(weights, working, moments, gradient, &Rates::new(&steps[group], counts[block.segment]), stream);
+        update(weights, out, moments, gradient, &Rates::new(&steps[group], counts[block.segment]));
     });
 }
 
@@ -79,15 +81,14 @@ impl<T: Real> Rates<T> {
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma"))]
 fn update<T: Real>(
     weights: &mut [T],
-    working: &mut [T],
+    mut out: Out<'_, T>,
     moments: (&mut [T], &mut [T]),
     gradient: &[T],
     rates: &Rates<T>,
-    stream: bool,
 ) {
     let moments = moments.0.chunks_mut(CHUNK).zip(moments.1.chunks_mut(CHUNK));
-    let chunks = weights.chunks_mut(CHUNK).zip(working.chunks_mut(CHUNK)).zip(moments).zip(gradient.chunks(CHUNK));
-    for (((weights, working), (m, v)), gradient) in chunks {
+    let chunks = weights.chunks_mut(CHUNK).zip(moments).zip(gradient.chunks(CHUNK));
+    for (index, ((weights, (m, v)), gradient)) in chunks.enumerate() {
         prefetch(weights);
         prefetch(m);
         prefetch(v);
@@ -100,7 +101,7 @@ fn update<T: Real>(
             *next = *w * rates.shrink - rates.size * *m / (v.sqrt() / rates.correction + rates.eps);
             *w = *next;
         }
-        store(working, &next, stream);
+        out.put(index * CHUNK, &next, weights.len());
     }
     fence();
 }

@@ -24,6 +24,14 @@ pub struct SegmentLayout {
     pub group: usize,
     /// False leaves it out of the perturbation and out of its norm.
     pub perturbed: bool,
+    /// Whether the network reads it in bfloat16.
+    pub half: bool,
+}
+
+impl SegmentLayout {
+    pub(super) fn range(&self) -> Range<usize> {
+        self.offset..self.offset + self.len
+    }
 }
 
 /// A part of one segment: whole filters where the geometry is by filter.
@@ -111,7 +119,8 @@ mod tests {
 
     #[test]
     fn blocks_cover_segments_and_keep_filters_whole() {
-        let segment = |offset, len, geometry| SegmentLayout { offset, len, geometry, group: 0, perturbed: true };
+        let segment =
+            |offset, len, geometry| SegmentLayout { offset, len, geometry, group: 0, perturbed: true, half: false };
         let layout = Layout::new(vec![
             segment(0, 100_000, Geometry::Element),
             segment(100_032, 9 * 3000, Geometry::Filter { len: 9 }),

@@ -5,22 +5,36 @@
 //! straight loop over elements inside. Sums are kept a block and added in order, so results do not depend on threads.
 
 mod adam;
+mod blend;
+mod combine;
 mod descent;
+mod dual_norm;
 mod layout;
+mod mask;
 mod memory;
 mod norm;
 pub(crate) mod norm_act;
 mod perturb;
+mod reduce;
 mod restore;
+mod scratch;
 mod sgd;
 mod slab;
+mod table;
 #[cfg(test)]
 mod tests;
+mod working;
 
 pub use adam::{AdamStep, adam};
+pub use blend::Blend;
+pub use combine::{Products, assign, products, translate};
+pub use dual_norm::{DualNorm, dual_norm};
 pub use layout::{Geometry, Layout, SegmentLayout};
+pub use mask::{Mask, MaskUnit, split_mix, uniform};
 pub use norm::{GradientNorms, gradient_norms};
-pub use perturb::{Perturbation, perturb};
+pub use perturb::{Origin, Perturbation, Shape, perturb};
 pub use restore::restore;
 pub use sgd::{SgdStep, sgd};
-pub use slab::{GradientTable, Real, Slab};
+pub use slab::{Real, Slab};
+pub use table::GradientTable;
+pub use working::Working;

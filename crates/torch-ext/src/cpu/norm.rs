@@ -2,10 +2,11 @@
 
 use multiversion::multiversion;
 
-use super::layout::{Block, Geometry, Layout};
+use super::blend::Blend;
+use super::layout::{Geometry, Layout};
 use super::memory::{CHUNK, prefetch};
-use super::slab::{GradientTable, Real, Slab};
-use crate::parallel_for;
+use super::reduce::reduce;
+use super::slab::{Real, Slab};
 
 /// Norms of one gradient. Not finite means that some gradient is not, or that T_w g overflows.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,6 +30,13 @@ struct Squares {
     scaled: f64,
 }
 
+impl std::ops::Add for Squares {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self { plain: self.plain + other.plain, scaled: self.scaled + other.scaled }
+    }
+}
+
 /// Computes both norms; fills `filter_scales` (one for each filter of the layout) with norm2(filter) + eta on the way.
 ///
 /// Squares are summed in T within a block and in f64 across blocks. Should that overflow or underflow, a second pass
@@ -36,28 +44,26 @@ struct Squares {
 pub fn gradient_norms<T: Real>(
     layout: &Layout,
     weights: Slab<T>,
-    gradients: &GradientTable<'_, T>,
+    gradient: &Blend<'_, T>,
     eta: f64,
     filter_scales: Slab<T>,
 ) -> GradientNorms {
     let sums = reduce(layout, |block| {
         let segment = layout.segment_of(block);
-        let Some(gradient) = gradients.block(block.segment, block.local.clone()) else {
-            return Squares::default();
-        };
+        let Some(gradient) = gradient.block(layout, block) else { return Squares::default() };
         // SAFETY: weights are only read, and each filter belongs to one block.
         let weights = unsafe { weights.read(block.global.clone()) };
         let (plain, scaled) = match segment.geometry {
-            _ if !segment.perturbed => (squares(gradient), 0.0),
+            _ if !segment.perturbed => (squares(&gradient), 0.0),
             Geometry::Plain => {
-                let sum = squares(gradient);
+                let sum = squares(&gradient);
                 (sum, sum)
             }
-            Geometry::Element => element_squares(weights, gradient, T::of(eta)),
+            Geometry::Element => element_squares(weights, &gradient, T::of(eta)),
             Geometry::Filter { len } => {
                 let first = block.first_filter;
                 let slots = unsafe { filter_scales.write(first..first + gradient.len() / len) };
-                filter_squares(weights, gradient, len, T::of(eta), slots)
+                filter_squares(weights, &gradient, len, T::of(eta), slots)
             }
         };
         Squares { plain, scaled }
@@ -65,7 +71,7 @@ pub fn gradient_norms<T: Real>(
     if is_safe::<T>(sums.plain) && (is_safe::<T>(sums.scaled) || !layout.is_perturbed()) {
         return GradientNorms { plain: sums.plain.sqrt(), scaled: sums.scaled.sqrt() };
     }
-    careful_norms(layout, weights, gradients, eta, filter_scales)
+    careful_norms(layout, weights, gradient, eta, filter_scales)
 }
 
 /// Far enough from where squares of T overflow or lose digits as denormals; zero is left to the careful pass, since a
@@ -73,26 +79,6 @@ pub fn gradient_norms<T: Real>(
 fn is_safe<T: Real>(sum: f64) -> bool {
     sum > T::min_positive_value().wide() / T::epsilon().wide().powi(2)
         && sum < T::max_value().wide() * T::epsilon().wide()
-}
-
-fn reduce(layout: &Layout, block_sum: impl Fn(&Block) -> Squares + Sync) -> Squares {
-    struct Slots(*mut Squares);
-    unsafe impl Sync for Slots {}
-    impl Slots {
-        /// # Safety
-        /// Each index is written by one thread.
-        unsafe fn set(&self, index: usize, value: Squares) {
-            unsafe { *self.0.add(index) = value }
-        }
-    }
-    let blocks = layout.blocks();
-    let mut sums = vec![Squares::default(); blocks.len()];
-    let slots = Slots(sums.as_mut_ptr());
-    parallel_for(blocks.len(), |index| unsafe { slots.set(index, block_sum(&blocks[index])) });
-    sums.iter().fold(Squares::default(), |total, sum| Squares {
-        plain: total.plain + sum.plain,
-        scaled: total.scaled + sum.scaled,
-    })
 }
 
 #[inline(always)]
@@ -171,7 +157,7 @@ fn filter_norm<T: Real>(weights: &[T]) -> T {
 fn careful_norms<T: Real>(
     layout: &Layout,
     weights: Slab<T>,
-    gradients: &GradientTable<'_, T>,
+    gradient: &Blend<'_, T>,
     eta: f64,
     filter_scales: Slab<T>,
 ) -> GradientNorms {
@@ -180,9 +166,9 @@ fn careful_norms<T: Real>(
     let visit = |visit: &mut dyn FnMut(f64, Option<f64>)| {
         for block in layout.blocks() {
             let segment = layout.segment_of(block);
-            let Some(gradient) = gradients.block(block.segment, block.local.clone()) else { continue };
+            let Some(gradient) = gradient.block(layout, block) else { continue };
             let weights = unsafe { weights.read(block.global.clone()) };
-            for (index, (&w, &g)) in weights.iter().zip(gradient).enumerate() {
+            for (index, (&w, &g)) in weights.iter().zip(&*gradient).enumerate() {
                 let scale = match segment.geometry {
                     Geometry::Plain => 1.0,
                     Geometry::Element => w.wide().abs() + eta,

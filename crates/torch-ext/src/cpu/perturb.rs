@@ -1,34 +1,73 @@
-//! The ascent write: working = w + eps with eps = rho * T_w^2 g / norm2(T_w g) (Kwon 2021, equation 10 with p = 2), the
-//! master arena left as it is.
+//! The ascent write: working = w + eps, the master arena left as it is.
+//!
+//! For the 2-norm ball eps = rho T_w^2 g / norm2(T_w g) (Kwon 2021, equation 10 with p = 2); for other balls, and for
+//! displacements that are no gradient, see [`Shape`].
 
 use multiversion::multiversion;
 
+use super::blend::Blend;
 use super::layout::{Geometry, Layout};
-use super::memory::{CHUNK, fence, prefetch, should_stream, store};
-use super::slab::{GradientTable, Real, Slab};
+use super::mask::Mask;
+use super::memory::{CHUNK, fence, prefetch};
+use super::scratch::Scratch;
+use super::slab::{Real, Slab};
+use super::table::Source;
+use super::working::{Out, Working};
 use crate::parallel_for;
+
+/// How a displacement follows from x, a gradient or another direction, with c the group's coefficient.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Shape {
+    /// c T_w^2 x.
+    Quadratic,
+    /// c T_w x.
+    Linear,
+    /// c T_w sign(h) (|h| / unit)^exponent with h = T_w x.
+    Power { unit: f64, exponent: f64 },
+    /// c T_w sign(x).
+    Sign,
+}
+
+/// From where the displacement goes. T_w is that of w in both cases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// w.
+    Master,
+    /// Where the network stands now: a further ascent step.
+    Working,
+}
 
 /// What an ascent needs besides weights and gradients.
 pub struct Perturbation<'a, T> {
-    /// rho / norm for each parameter group.
+    pub shape: Shape,
+    /// rho / norm for each parameter group (for the 2-norm ball).
     pub coefficients: &'a [f64],
     pub eta: f64,
     /// norm2(filter) + eta, as the norm pass left them.
     pub filter_scales: Slab<T>,
+    pub origin: Origin,
+    /// Which elements take part; None: all.
+    pub mask: Option<Mask>,
     /// Also sets the master to (w + eps) - eps, as implementations do that restore by subtraction.
     pub round_trip: bool,
+}
+
+/// T_w within a run of elements.
+#[derive(Clone, Copy)]
+enum Scale<T> {
+    Constant(T),
+    /// |w| + eta.
+    Element(T),
 }
 
 /// Writes the perturbed weights of every segment that is perturbed and has a gradient; other segments stay.
 pub fn perturb<T: Real>(
     layout: &Layout,
     master: Slab<T>,
-    gradients: &GradientTable<'_, T>,
-    working: Slab<T>,
+    gradient: &Blend<'_, T>,
+    working: Working<T>,
     perturbation: &Perturbation<'_, T>,
 ) {
-    // SAFETY: the norm pass that wrote the scales is over.
-    let filter_scales = unsafe { perturbation.filter_scales.all() };
     let blocks = layout.blocks();
     parallel_for(blocks.len(), |index| {
         let block = &blocks[index];
@@ -36,62 +75,130 @@ pub fn perturb<T: Real>(
         if !segment.perturbed {
             return;
         }
-        let Some(gradient) = gradients.block(block.segment, block.local.clone()) else { return };
-        let coefficient = T::of(perturbation.coefficients[segment.group]);
+        let Some(gradient) = gradient.block(layout, block) else { return };
+        let masked = perturbation.mask.map(|mask| mask.apply(&gradient, block));
+        let gradient = masked.as_deref().unwrap_or(&gradient);
+        let standing = match perturbation.origin {
+            Origin::Master => None,
+            Origin::Working => Some(copy(working.source(segment), block.local.clone())),
+        };
         // SAFETY: blocks are disjoint, master and working are different arenas.
-        let (weights, out) = unsafe { (master.read(block.global.clone()), working.write(block.global.clone())) };
-        let stream = should_stream(out, working.len());
-        match segment.geometry {
-            Geometry::Plain => plain(weights, gradient, out, coefficient, stream),
-            Geometry::Element => element(weights, gradient, out, coefficient, T::of(perturbation.eta), stream),
-            Geometry::Filter { len } => {
-                let filters = out.chunks_exact_mut(len).zip(weights.chunks_exact(len)).zip(gradient.chunks_exact(len));
-                for (((out, weights), gradient), &scale) in filters.zip(&filter_scales[block.first_filter..]) {
-                    plain(weights, gradient, out, coefficient * scale * scale, false);
-                }
-            }
-        }
+        let (weights, mut out) = unsafe { (master.read(block.global.clone()), working.out(segment, block)) };
+        let lines = Displaced { weights, origin: standing.as_deref().unwrap_or(weights), gradient };
+        let coefficient = T::of(perturbation.coefficients[segment.group]);
+        let displace = |lines: &Displaced<'_, T>, out: &mut Out<'_, T>| {
+            block_of_geometry(segment.geometry, lines, out, coefficient, block.first_filter, perturbation);
+        };
+        displace(&lines, &mut out);
         if perturbation.round_trip {
+            let mut zeros = Scratch::new(weights.len());
+            zeros.fill(T::zero());
+            let mut eps = Scratch::new(weights.len());
+            displace(&Displaced { origin: &zeros, ..lines }, &mut Out::Full { values: &mut eps, stream: false });
             // SAFETY: as above; `weights` is not used any more.
-            let master = unsafe { master.write(block.global.clone()) };
-            let eta = T::of(perturbation.eta);
-            for (index, ((w, &moved), &g)) in master.iter_mut().zip(&*out).zip(gradient).enumerate() {
-                let scale = match segment.geometry {
-                    Geometry::Plain => T::one(),
-                    Geometry::Element => w.abs() + eta,
-                    Geometry::Filter { len } => filter_scales[block.first_filter + index / len],
-                };
-                *w = moved - coefficient * scale * scale * g;
+            let weights = unsafe { master.write(block.global.clone()) };
+            for (w, &eps) in weights.iter_mut().zip(&*eps) {
+                *w = (*w + eps) - eps;
             }
         }
     });
 }
 
+/// One block of what is read: T_w comes from `weights`, the displacement goes from `origin`.
+struct Displaced<'a, T> {
+    weights: &'a [T],
+    origin: &'a [T],
+    gradient: &'a [T],
+}
+
+fn copy<T: Real>(source: Source<T>, range: std::ops::Range<usize>) -> Scratch<T> {
+    let mut values = Scratch::new(range.len());
+    // SAFETY: the block belongs to this thread.
+    match source {
+        Source::Full(slab) => values.copy_from_slice(unsafe { slab.read(range) }),
+        Source::Half(slab) => {
+            for (value, &half) in values.iter_mut().zip(unsafe { slab.read(range) }) {
+                *value = T::of_half(half);
+            }
+        }
+    }
+    values
+}
+
+fn block_of_geometry<T: Real>(
+    geometry: Geometry,
+    lines: &Displaced<'_, T>,
+    out: &mut Out<'_, T>,
+    coefficient: T,
+    first_filter: usize,
+    perturbation: &Perturbation<'_, T>,
+) {
+    let shape = perturbation.shape;
+    match geometry {
+        Geometry::Plain => displace(lines, out, Scale::Constant(T::one()), coefficient, shape),
+        Geometry::Element => displace(lines, out, Scale::Element(T::of(perturbation.eta)), coefficient, shape),
+        Geometry::Filter { len } => {
+            // SAFETY: the norm pass that wrote the scales is over.
+            let scales = unsafe { perturbation.filter_scales.all() };
+            for (filter, &scale) in (0..lines.weights.len() / len).zip(&scales[first_filter..]) {
+                let range = filter * len..(filter + 1) * len;
+                let lines = Displaced {
+                    weights: &lines.weights[range.clone()],
+                    origin: &lines.origin[range.clone()],
+                    gradient: &lines.gradient[range.clone()],
+                };
+                displace(&lines, &mut out.part(range), Scale::Constant(scale), coefficient, shape);
+            }
+        }
+    }
+}
+
 /// One chunk of each array at a time, so that results can be streamed.
 #[inline(always)]
-fn each<T: Real>(weights: &[T], gradient: &[T], out: &mut [T], stream: bool, formula: impl Fn(T, T) -> T) {
-    let inputs = weights.chunks(CHUNK).zip(gradient.chunks(CHUNK));
-    for (out, (weights, gradient)) in out.chunks_mut(CHUNK).zip(inputs) {
+fn each<T: Real>(lines: &Displaced<'_, T>, out: &mut Out<'_, T>, displacement: impl Fn(T, T) -> T) {
+    let inputs = lines.weights.chunks(CHUNK).zip(lines.origin.chunks(CHUNK)).zip(lines.gradient.chunks(CHUNK));
+    for (index, ((weights, origin), gradient)) in inputs.enumerate() {
         prefetch(weights);
         prefetch(gradient);
         let mut values = [T::zero(); CHUNK];
-        for ((value, &w), &g) in values.iter_mut().zip(weights).zip(gradient) {
-            *value = formula(w, g);
+        for (((value, &w), &from), &g) in values.iter_mut().zip(weights).zip(origin).zip(gradient) {
+            *value = from + displacement(w, g);
         }
-        store(out, &values, stream);
+        out.put(index * CHUNK, &values, weights.len());
     }
     fence();
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma"))]
-fn plain<T: Real>(weights: &[T], gradient: &[T], out: &mut [T], coefficient: T, stream: bool) {
-    each(weights, gradient, out, stream, |w, g| w + coefficient * g);
+fn displace<T: Real>(lines: &Displaced<'_, T>, out: &mut Out<'_, T>, scale: Scale<T>, c: T, shape: Shape) {
+    match (shape, scale) {
+        (Shape::Quadratic, Scale::Constant(t)) => {
+            let c = c * t * t;
+            each(lines, out, |_, x| c * x);
+        }
+        (Shape::Quadratic, Scale::Element(eta)) => each(lines, out, |w, x| {
+            let t = w.abs() + eta;
+            c * t * t * x
+        }),
+        (Shape::Linear, Scale::Constant(t)) => each(lines, out, |_, x| c * t * x),
+        (Shape::Linear, Scale::Element(eta)) => each(lines, out, |w, x| c * (w.abs() + eta) * x),
+        (Shape::Sign, Scale::Constant(t)) => each(lines, out, |_, x| c * t * sign(x)),
+        (Shape::Sign, Scale::Element(eta)) => each(lines, out, |w, x| c * (w.abs() + eta) * sign(x)),
+        (Shape::Power { unit, exponent }, scale) => {
+            let (unit, exponent) = (T::of(unit), T::of(exponent));
+            each(lines, out, |w, x| {
+                let t = match scale {
+                    Scale::Constant(t) => t,
+                    Scale::Element(eta) => w.abs() + eta,
+                };
+                c * t * sign(x) * ((t * x).abs() / unit).powf(exponent)
+            });
+        }
+    }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma"))]
-fn element<T: Real>(weights: &[T], gradient: &[T], out: &mut [T], coefficient: T, eta: T, stream: bool) {
-    each(weights, gradient, out, stream, |w, g| {
-        let scale = w.abs() + eta;
-        w + coefficient * scale * scale * g
-    });
+/// -1, 0 or 1.
+#[inline(always)]
+fn sign<T: Real>(x: T) -> T {
+    if x == T::zero() { T::zero() } else { x.signum() }
 }

@@ -1,15 +1,19 @@
-//! working = master, for steps that are given up: one parallel copy, bit for bit.
+//! working = master, for steps that are given up: one parallel copy, bit for bit (or rounded, where the network reads
+//! bfloat16).
 
 use super::layout::Layout;
 use super::slab::{Real, Slab};
+use super::working::Working;
 use crate::parallel_for;
 
-/// Takes the working arena out of a perturbation.
-pub fn restore<T: Real>(layout: &Layout, master: Slab<T>, working: Slab<T>) {
+/// Takes the working weights out of a perturbation.
+pub fn restore<T: Real>(layout: &Layout, master: Slab<T>, working: Working<T>) {
     let blocks = layout.blocks();
     parallel_for(blocks.len(), |index| {
-        let range = blocks[index].global.clone();
+        let block = &blocks[index];
         // SAFETY: blocks are disjoint, master and working are different arenas.
-        unsafe { working.write(range.clone()).copy_from_slice(master.read(range)) }
+        let (mut out, weights) =
+            unsafe { (working.out(layout.segment_of(block), block), master.read(block.global.clone())) };
+        out.copy_from(weights);
     });
 }

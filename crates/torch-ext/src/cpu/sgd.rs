@@ -3,10 +3,12 @@
 
 use multiversion::multiversion;
 
+use super::blend::Blend;
 use super::descent::{Descent, descend};
 use super::layout::Layout;
-use super::memory::{CHUNK, fence, prefetch, store};
-use super::slab::{GradientTable, Real, Slab};
+use super::memory::{CHUNK, fence, prefetch};
+use super::slab::{Real, Slab};
+use super::working::{Out, Working};
 
 /// Options of one parameter group:
 /// `d = g + weight_decay w; b = momentum b + (1 - dampening) d; w -= lr (nesterov ? d + momentum b : b)`.
@@ -16,6 +18,8 @@ pub struct SgdStep {
     pub momentum: f64,
     pub dampening: f64,
     pub weight_decay: f64,
+    /// `w -= lr weight_decay w` apart from the momentum, and `d = g` (Loshchilov and Hutter 2019, algorithm 1).
+    pub decoupled: bool,
     pub nesterov: bool,
 }
 
@@ -26,24 +30,28 @@ pub struct SgdStep {
 pub fn sgd<T: Real>(
     layout: &Layout,
     master: Slab<T>,
-    working: Slab<T>,
+    working: Working<T>,
     momentum: Option<Slab<T>>,
-    gradients: &GradientTable<'_, T>,
+    gradient: &Blend<'_, T>,
     steps: &[SgdStep],
     first: &[bool],
 ) {
-    descend(layout, master, working, gradients, |descent| {
-        let Descent { block, group, weights, working, gradient, stream } = descent;
+    descend(layout, master, working, gradient, |descent| {
+        let Descent { block, group, weights, out, gradient } = descent;
         let step = &steps[group];
-        let (lr, decay) = (T::of(step.lr), T::of(step.weight_decay));
+        let (shrink, decay) = match step.decoupled {
+            true => (1.0 - step.lr * step.weight_decay, 0.0),
+            false => (1.0, step.weight_decay),
+        };
+        let rates = Rates { lr: T::of(step.lr), shrink: T::of(shrink), decay: T::of(decay) };
         let buffer = match momentum {
             // SAFETY: blocks are disjoint; momentum is an arena of its own.
             Some(momentum) if step.momentum != 0.0 => unsafe { momentum.write(block.global.clone()) },
             _ => &mut [],
         };
-        let arrays = Arrays { weights, working, buffer, gradient, stream };
+        let arrays = Arrays { weights, out, buffer, gradient };
         if arrays.buffer.is_empty() {
-            return without_momentum(arrays, lr, decay);
+            return without_momentum(arrays, rates);
         }
         // An unset momentum counts as zero, and the first d enters undamped.
         let (keep, enter) = match first[block.segment] {
@@ -51,19 +59,34 @@ pub fn sgd<T: Real>(
             false => (T::of(step.momentum), T::of(1.0 - step.dampening)),
         };
         match step.nesterov {
-            false => with_momentum(arrays, lr, decay, keep, enter),
-            true => with_nesterov(arrays, lr, decay, keep, enter, T::of(step.momentum)),
+            false => with_momentum(arrays, rates, keep, enter),
+            true => with_nesterov(arrays, rates, keep, enter, T::of(step.momentum)),
         }
     });
+}
+
+/// One block of every arena; `buffer` is empty without momentum.
+struct Arrays<'a, T> {
+    weights: &'a mut [T],
+    out: Out<'a, T>,
+    buffer: &'a mut [T],
+    gradient: &'a [T],
+}
+
+#[derive(Clone, Copy)]
+struct Rates<T> {
+    lr: T,
+    /// 1, or what decoupled decay leaves of a weight.
+    shrink: T,
+    decay: T,
 }
 
 /// What one element does: weight, momentum and gradient in, weight and momentum out.
 #[inline(always)]
 fn each<T: Real>(arrays: Arrays<'_, T>, formula: impl Fn(T, T, T) -> (T, T)) {
-    let Arrays { weights, working, buffer, gradient, stream } = arrays;
-    let chunks = weights.chunks_mut(CHUNK).zip(working.chunks_mut(CHUNK)).zip(gradient.chunks(CHUNK));
+    let Arrays { weights, mut out, buffer, gradient } = arrays;
     let mut buffers = buffer.chunks_mut(CHUNK);
-    for ((weights, working), gradient) in chunks {
+    for (index, (weights, gradient)) in weights.chunks_mut(CHUNK).zip(gradient.chunks(CHUNK)).enumerate() {
         prefetch(weights);
         prefetch(gradient);
         let mut next = [T::zero(); CHUNK];
@@ -82,39 +105,33 @@ fn each<T: Real>(arrays: Arrays<'_, T>, formula: impl Fn(T, T, T) -> (T, T)) {
                 }
             }
         }
-        store(working, &next, stream);
+        out.put(index * CHUNK, &next, weights.len());
     }
     fence();
 }
 
-/// One block of every arena; `buffer` is empty without momentum.
-struct Arrays<'a, T> {
-    weights: &'a mut [T],
-    working: &'a mut [T],
-    buffer: &'a mut [T],
-    gradient: &'a [T],
-    stream: bool,
-}
-
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma"))]
-fn without_momentum<T: Real>(arrays: Arrays<'_, T>, lr: T, decay: T) {
-    each(arrays, |w, b, g| (w - lr * (g + decay * w), b));
+fn without_momentum<T: Real>(arrays: Arrays<'_, T>, rates: Rates<T>) {
+    let Rates { lr, shrink, decay } = rates;
+    each(arrays, |w, b, g| (shrink * w - lr * (g + decay * w), b));
 }
 
 /// `keep` and `enter` weigh the old momentum and the new d.
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma"))]
-fn with_momentum<T: Real>(arrays: Arrays<'_, T>, lr: T, decay: T, keep: T, enter: T) {
+fn with_momentum<T: Real>(arrays: Arrays<'_, T>, rates: Rates<T>, keep: T, enter: T) {
+    let Rates { lr, shrink, decay } = rates;
     each(arrays, |w, b, g| {
         let next = keep * b + enter * (g + decay * w);
-        (w - lr * next, next)
+        (shrink * w - lr * next, next)
     });
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma"))]
-fn with_nesterov<T: Real>(arrays: Arrays<'_, T>, lr: T, decay: T, keep: T, enter: T, momentum: T) {
+fn with_nesterov<T: Real>(arrays: Arrays<'_, T>, rates: Rates<T>, keep: T, enter: T, momentum: T) {
+    let Rates { lr, shrink, decay } = rates;
     each(arrays, |w, b, g| {
         let d = g + decay * w;
         let next = keep * b + enter * d;
-        (w - lr * (d + momentum * next), next)
+        (shrink * w - lr * (d + momentum * next), next)
     });
 }

@@ -1,16 +1,19 @@
 //! Flat memory as the kernels see it: arenas and gradients as typed pointers with bounds, shared by the threads of one
 //! kernel, each of which writes blocks of its own.
 
-use std::marker::PhantomData;
 use std::ops::{AddAssign, Range};
 
+use half::bf16;
 use num_traits::Float;
 use tch::{Tensor, kind::Element};
 
-/// f32 and f64.
+/// f32 and f64: what masters, momenta and sums are kept in.
 pub trait Real: Float + Element + AddAssign + Send + Sync + 'static {
     fn of(value: f64) -> Self;
     fn wide(self) -> f64;
+    fn of_half(value: bf16) -> Self;
+    /// Rounds to the nearest bfloat16, ties to even. Written so that loops over it become vector code.
+    fn to_half(self) -> bf16;
 }
 
 impl Real for f32 {
@@ -21,6 +24,16 @@ impl Real for f32 {
     #[inline(always)]
     fn wide(self) -> f64 {
         self.into()
+    }
+    #[inline(always)]
+    fn of_half(value: bf16) -> Self {
+        Self::from_bits(u32::from(value.to_bits()) << 16)
+    }
+    #[inline(always)]
+    fn to_half(self) -> bf16 {
+        let bits = self.to_bits();
+        let rounded = (bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16) as u16;
+        bf16::from_bits(if self.is_nan() { 0x7fc0 } else { rounded })
     }
 }
 
@@ -33,6 +46,14 @@ impl Real for f64 {
     fn wide(self) -> f64 {
         self
     }
+    #[inline(always)]
+    fn of_half(value: bf16) -> Self {
+        f32::of_half(value).into()
+    }
+    #[inline(always)]
+    fn to_half(self) -> bf16 {
+        (self as f32).to_half()
+    }
 }
 
 /// The elements of a 1-D arena.
@@ -43,10 +64,10 @@ pub struct Slab<T> {
 }
 
 // SAFETY: a slab is a pointer with a length; whoever turns it into slices answers for aliasing (see `write`).
-unsafe impl<T: Real> Send for Slab<T> {}
-unsafe impl<T: Real> Sync for Slab<T> {}
+unsafe impl<T: Element + Send> Send for Slab<T> {}
+unsafe impl<T: Element + Sync> Sync for Slab<T> {}
 
-impl<T: Real> Slab<T> {
+impl<T: Element + Copy> Slab<T> {
     /// The storage of a dense tensor, which must stay alive while the slab is used.
     ///
     /// # Panics
@@ -63,6 +84,12 @@ impl<T: Real> Slab<T> {
 
     pub(super) fn len(self) -> usize {
         self.len
+    }
+
+    /// A part of it, as a slab of its own.
+    pub(super) fn part(self, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.len);
+        Self { start: self.start.wrapping_add(range.start), len: range.len() }
     }
 
     /// # Safety
@@ -85,31 +112,5 @@ impl<T: Real> Slab<T> {
     pub(super) unsafe fn write<'a>(self, range: Range<usize>) -> &'a mut [T] {
         assert!(range.start <= range.end && range.end <= self.len);
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
-    }
-}
-
-/// One gradient a segment, dense in the segment's own element order; None where the backward pass left none.
-pub struct GradientTable<'a, T> {
-    slabs: Vec<Option<Slab<T>>>,
-    /// The tensors outlive the table. (Not their type: a tensor is not Sync.)
-    tensors: PhantomData<&'a [()]>,
-}
-
-impl<'a, T: Real> GradientTable<'a, T> {
-    pub fn new(gradients: &'a [Option<Tensor>]) -> Self {
-        let slabs = gradients.iter().map(|gradient| gradient.as_ref().map(Slab::of)).collect();
-        Self { slabs, tensors: PhantomData }
-    }
-
-    #[inline]
-    pub fn is_present(&self, segment: usize) -> bool {
-        self.slabs[segment].is_some()
-    }
-
-    /// The gradient of a part of a segment; the range counts from the segment's start.
-    #[inline]
-    pub(super) fn block(&self, segment: usize, range: Range<usize>) -> Option<&[T]> {
-        // SAFETY: gradients are only read while a kernel runs.
-        self.slabs[segment].map(|slab| unsafe { slab.read(range) })
     }
 }

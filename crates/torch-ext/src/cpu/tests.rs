@@ -24,7 +24,7 @@ fn case(kind: Kind, last_has_gradient: bool) -> Case {
     let mut offset = 0;
     let mut segments = Vec::new();
     for (len, geometry) in lengths.into_iter().zip(geometries) {
-        segments.push(SegmentLayout { offset, len, geometry, group: 0, perturbed: true });
+        segments.push(SegmentLayout { offset, len, geometry, group: 0, perturbed: true, half: false });
         offset = (offset + len).next_multiple_of(32);
     }
     let gradients = segments
@@ -86,10 +86,19 @@ fn ascend<T: Real>(case: &Case, rho: f64, eta: f64, round_trip: bool) -> (Gradie
     let filter_scales = Tensor::zeros([case.layout.filters() as i64], (T::KIND, Device::Cpu));
     let table = GradientTable::<T>::new(&case.gradients);
     let (slab, scales) = (Slab::of(&master), Slab::of(&filter_scales));
-    let norms = gradient_norms(&case.layout, slab, &table, eta, scales);
+    let gradient = Blend::of(&table, 1.0, None);
+    let norms = gradient_norms(&case.layout, slab, &gradient, eta, scales);
     let coefficients = [rho / norms.scaled];
-    let perturbation = Perturbation { coefficients: &coefficients, eta, filter_scales: scales, round_trip };
-    perturb(&case.layout, slab, &table, Slab::of(&working), &perturbation);
+    let perturbation = Perturbation {
+        shape: Shape::Quadratic,
+        coefficients: &coefficients,
+        eta,
+        filter_scales: scales,
+        origin: Origin::Master,
+        mask: None,
+        round_trip,
+    };
+    perturb(&case.layout, slab, &gradient, Working::new(Slab::of(&working), None), &perturbation);
     (norms, values(&working), values(&master))
 }
 
@@ -128,17 +137,34 @@ fn large_arenas_are_streamed_to_the_same_result() {
     let run = |length: usize| {
         let part = |tensor: &Tensor| tensor.narrow(0, 0, length as i64).copy();
         let (master, working, momentum) = (part(&weights), part(&weights), part(&weights).zeros_like());
-        let segment = SegmentLayout { offset: 0, len: length, geometry: Geometry::Element, group: 0, perturbed: true };
+        let segment = SegmentLayout {
+            offset: 0,
+            len: length,
+            geometry: Geometry::Element,
+            group: 0,
+            perturbed: true,
+            half: false,
+        };
         let layout = Layout::new(vec![segment]);
         let gradients = [Some(part(&gradient))];
         let table = GradientTable::<f32>::new(&gradients);
         let none = Tensor::zeros([0], (Kind::Float, Device::Cpu));
-        let perturbation =
-            Perturbation { coefficients: &[0.25], eta: 0.01, filter_scales: Slab::of(&none), round_trip: false };
-        perturb(&layout, Slab::of(&master), &table, Slab::of(&working), &perturbation);
+        let perturbation = Perturbation {
+            shape: Shape::Quadratic,
+            coefficients: &[0.25],
+            eta: 0.01,
+            filter_scales: Slab::of(&none),
+            origin: Origin::Master,
+            mask: None,
+            round_trip: false,
+        };
+        let (slab, reads, gradient) =
+            (Slab::of(&master), Working::new(Slab::of(&working), None), Blend::of(&table, 1.0, None));
+        perturb(&layout, slab, &gradient, reads, &perturbation);
         let perturbed = working.copy();
-        let step = SgdStep { lr: 0.1, momentum: 0.9, dampening: 0.0, weight_decay: 0.01, nesterov: false };
-        sgd(&layout, Slab::of(&master), Slab::of(&working), Some(Slab::of(&momentum)), &table, &[step], &[false]);
+        let step =
+            SgdStep { lr: 0.1, momentum: 0.9, dampening: 0.0, weight_decay: 0.01, decoupled: false, nesterov: false };
+        sgd(&layout, slab, reads, Some(Slab::of(&momentum)), &gradient, &[step], &[false]);
         assert_eq!(working, master);
         [perturbed, working, momentum].map(|tensor| tensor.narrow(0, 0, 100_000).copy())
     };
@@ -181,13 +207,14 @@ fn norms_survive_overflow_underflow_zero_and_nan() {
 
 #[test]
 fn sgd_is_torch_optim_sgd() {
-    for nesterov in [false, true] {
+    for (nesterov, decoupled) in [(false, false), (true, false), (false, true), (true, true)] {
         let case = case(Kind::Double, false);
         let options = SgdStep {
             lr: 0.1,
             momentum: 0.9,
             dampening: if nesterov { 0.0 } else { 0.2 },
             weight_decay: 0.01,
+            decoupled,
             nesterov,
         };
         let master = Tensor::from_slice(&case.weights);
@@ -202,15 +229,18 @@ fn sgd_is_torch_optim_sgd() {
             sgd(
                 &case.layout,
                 Slab::of(&master),
-                Slab::of(&working),
+                Working::new(Slab::of(&working), None),
                 Some(Slab::of(&momentum)),
-                &table,
+                &Blend::of(&table, 1.0, None),
                 &[options],
                 &first,
             );
             for segment in &case.layout.segments()[..2] {
                 for i in segment.offset..segment.offset + segment.len {
-                    let d = g[i] + 0.01 * w[i];
+                    let d = if decoupled { g[i] } else { g[i] + 0.01 * w[i] };
+                    if decoupled {
+                        w[i] -= 0.1 * 0.01 * w[i];
+                    }
                     b[i] = if step == 0 { d } else { 0.9 * b[i] + (1.0 - options.dampening) * d };
                     w[i] -= 0.1 * if nesterov { d + 0.9 * b[i] } else { b[i] };
                 }
@@ -244,7 +274,17 @@ fn adam_and_adamw_are_their_algorithms() {
         let (mut m, mut v) = (vec![0.0; g.len()], vec![0.0; g.len()]);
         for t in 1..=3u64 {
             let slab = |i: usize| Slab::of(&arenas[i]);
-            adam(&case.layout, Slab::of(&master), slab(0), slab(1), slab(2), &table, &[step], &[t; 3]);
+            let working = Working::new(slab(0), None);
+            adam(
+                &case.layout,
+                Slab::of(&master),
+                working,
+                slab(1),
+                slab(2),
+                &Blend::of(&table, 1.0, None),
+                &[step],
+                &[t; 3],
+            );
             for segment in case.layout.segments() {
                 for i in segment.offset..segment.offset + segment.len {
                     let d = if decoupled { g[i] } else { g[i] + 0.1 * w[i] };

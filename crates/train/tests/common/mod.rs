@@ -74,8 +74,8 @@ pub struct Pair {
 
 impl Pair {
     pub fn new(optimizer: Value) -> Self {
-        let model = Model::new(spec(), Dtype::Float32, 7).unwrap();
-        let optimizer = Optimizer::new(&model, serde_json::from_value(optimizer).unwrap()).unwrap();
+        let mut model = Model::new(spec(), Dtype::Float32, 7).unwrap();
+        let optimizer = Optimizer::new(&mut model, serde_json::from_value(optimizer).unwrap()).unwrap();
         Self { model: ModelSlot::new(model), optimizer: OptimizerSlot::new(optimizer) }
     }
 

@@ -1,0 +1,126 @@
+//! The kernels of `torch-ext`, called with the element type of the arenas at hand.
+
+use flatmin_nn::{Dtype, ParameterArena};
+use flatmin_torch_ext::cpu::{
+    self, DualNorm, GradientNorms, Layout, Mask, Origin, Products, Real, Shape, Slab, Working,
+};
+use tch::{Device, Tensor};
+
+use crate::mix::Mix;
+
+/// Calls a generic function with the element type of an arena.
+macro_rules! with_real {
+    ($dtype:expr, $function:ident ( $($argument:expr),* $(,)? )) => {
+        match $dtype {
+            Dtype::Float32 => $function::<f32>($($argument),*),
+            Dtype::Float64 => $function::<f64>($($argument),*),
+        }
+    };
+}
+pub(crate) use with_real;
+
+/// The weights that the network reads.
+pub fn working<T: Real>(parameters: &ParameterArena) -> Working<T> {
+    Working::new(Slab::of(parameters.working()), None)
+}
+
+/// T_w: `eta` and, for filters, the norms that [`norms`] leaves in an arena of one number a filter.
+#[derive(Clone, Copy)]
+pub struct Metric<'a> {
+    pub layout: &'a Layout,
+    pub eta: f64,
+    pub filter_scales: &'a Tensor,
+}
+
+/// norm2(g) over every parameter, norm2(T_w g) over the perturbed ones.
+pub fn norms(metric: Metric<'_>, parameters: &ParameterArena, gradient: &Mix<'_>) -> GradientNorms {
+    fn run<T: Real>(metric: Metric<'_>, parameters: &ParameterArena, gradient: &Mix<'_>) -> GradientNorms {
+        let Metric { layout, eta, filter_scales } = metric;
+        let master = Slab::of(parameters.master());
+        gradient.run::<T, _>(layout, parameters, |blend| {
+            cpu::gradient_norms(layout, master, blend, eta, Slab::of(filter_scales))
+        })
+    }
+    with_real!(parameters.dtype(), run(metric, parameters, gradient))
+}
+
+/// norm2(g) over every parameter.
+pub fn norm(layout: &Layout, parameters: &ParameterArena, gradient: &Mix<'_>) -> f64 {
+    let filter_scales = Tensor::zeros([0], (parameters.master().kind(), Device::Cpu));
+    norms(Metric { layout, eta: 0.0, filter_scales: &filter_scales }, parameters, gradient).plain
+}
+
+/// norm_q(T_w g) over the perturbed parameters, once [`norms`] has found them finite.
+pub fn dual_norm(metric: Metric<'_>, parameters: &ParameterArena, gradient: &Mix<'_>, q: f64) -> DualNorm {
+    fn run<T: Real>(metric: Metric<'_>, parameters: &ParameterArena, gradient: &Mix<'_>, q: f64) -> DualNorm {
+        let Metric { layout, eta, filter_scales } = metric;
+        let master = Slab::of(parameters.master());
+        gradient.run::<T, _>(layout, parameters, |blend| {
+            cpu::dual_norm(layout, master, blend, eta, Slab::of(filter_scales), q)
+        })
+    }
+    with_real!(parameters.dtype(), run(metric, parameters, gradient, q))
+}
+
+/// What an ascent writes, besides the direction that it follows.
+pub struct Displacement {
+    pub shape: Shape,
+    /// By parameter group.
+    pub coefficients: Vec<f64>,
+    pub origin: Origin,
+    pub mask: Option<Mask>,
+    pub round_trip: bool,
+}
+
+/// working = w + eps.
+pub fn perturb(metric: Metric<'_>, parameters: &ParameterArena, direction: &Mix<'_>, displacement: &Displacement) {
+    fn run<T: Real>(metric: Metric<'_>, parameters: &ParameterArena, direction: &Mix<'_>, displacement: &Displacement) {
+        let perturbation = cpu::Perturbation {
+            shape: displacement.shape,
+            coefficients: &displacement.coefficients,
+            eta: metric.eta,
+            filter_scales: Slab::of(metric.filter_scales),
+            origin: displacement.origin,
+            mask: displacement.mask,
+            round_trip: displacement.round_trip,
+        };
+        let (layout, master) = (metric.layout, Slab::of(parameters.master()));
+        direction.run::<T, _>(layout, parameters, |blend| {
+            cpu::perturb(layout, master, blend, working(parameters), &perturbation);
+        });
+    }
+    with_real!(parameters.dtype(), run(metric, parameters, direction, displacement));
+}
+
+/// working = master.
+pub fn restore(layout: &Layout, parameters: &ParameterArena) {
+    fn run<T: Real>(layout: &Layout, parameters: &ParameterArena) {
+        cpu::restore::<T>(layout, Slab::of(parameters.master()), working(parameters));
+    }
+    with_real!(parameters.dtype(), run(layout, parameters));
+}
+
+/// Inner products of two gradients over the parameters that have both.
+pub fn products(layout: &Layout, parameters: &ParameterArena, a: &Mix<'_>, b: &Mix<'_>) -> Products {
+    fn run<T: Real>(layout: &Layout, parameters: &ParameterArena, a: &Mix<'_>, b: &Mix<'_>) -> Products {
+        a.run::<T, _>(layout, parameters, |a| b.run::<T, _>(layout, parameters, |b| cpu::products(layout, a, b)))
+    }
+    with_real!(parameters.dtype(), run(layout, parameters, a, b))
+}
+
+/// arena = mix, for the parameters that have it.
+pub fn assign(layout: &Layout, parameters: &ParameterArena, arena: &Tensor, mix: &Mix<'_>) {
+    fn run<T: Real>(layout: &Layout, parameters: &ParameterArena, arena: &Tensor, mix: &Mix<'_>) {
+        mix.run::<T, _>(layout, parameters, |blend| cpu::assign(layout, Slab::of(arena), blend));
+    }
+    with_real!(parameters.dtype(), run(layout, parameters, arena, mix));
+}
+
+/// master += mix, working = master.
+pub fn translate(layout: &Layout, parameters: &ParameterArena, mix: &Mix<'_>) {
+    fn run<T: Real>(layout: &Layout, parameters: &ParameterArena, mix: &Mix<'_>) {
+        let master = Slab::of(parameters.master());
+        mix.run::<T, _>(layout, parameters, |blend| cpu::translate(layout, master, working(parameters), blend));
+    }
+    with_real!(parameters.dtype(), run(layout, parameters, mix));
+}

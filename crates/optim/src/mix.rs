@@ -1,0 +1,110 @@
+//! The gradient that an update follows: a linear combination of the gradients of the passes, state arenas and the weights
+//! themselves (a penalty's gradient). Nothing is computed until a kernel reads it.
+
+use flatmin_nn::{Gradients, ParameterArena};
+use flatmin_torch_ext::cpu::{Blend, GradientTable, Layout, Real, Slab};
+use tch::Tensor;
+
+use crate::kernels::working;
+
+/// Where numbers come from.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    Gradients(&'a Gradients),
+    Arena(&'a Tensor),
+    Weights(At),
+}
+
+/// Which weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    /// w.
+    Master,
+    /// Where the network stands: w + eps.
+    Working,
+}
+
+#[derive(Clone)]
+struct Term<'a> {
+    source: Source<'a>,
+    coefficient: f64,
+    by_group: Option<Vec<f64>>,
+}
+
+/// `sum of coefficient * source`. A parameter has such a gradient if the first source has one for it.
+#[derive(Clone)]
+pub struct Mix<'a> {
+    first: Source<'a>,
+    terms: Vec<Term<'a>>,
+}
+
+impl<'a> Mix<'a> {
+    pub fn of(gradients: &'a Gradients) -> Self {
+        Self::one(Source::Gradients(gradients))
+    }
+
+    /// A state arena, as if it were a gradient of every parameter.
+    pub fn of_arena(arena: &'a Tensor) -> Self {
+        Self::one(Source::Arena(arena))
+    }
+
+    fn one(source: Source<'a>) -> Self {
+        Self { first: source, terms: vec![Term { source, coefficient: 1.0, by_group: None }] }
+    }
+
+    pub fn scaled(mut self, factor: f64) -> Self {
+        for term in &mut self.terms {
+            term.coefficient *= factor;
+        }
+        self
+    }
+
+    pub fn plus(mut self, coefficient: f64, other: &Self) -> Self {
+        self.terms.extend(other.clone().scaled(coefficient).terms);
+        self
+    }
+
+    /// Multiplies everything by a number for each parameter group.
+    pub fn scaled_by_group(mut self, factors: &[f64]) -> Self {
+        for term in &mut self.terms {
+            let own = term.by_group.take().unwrap_or_else(|| vec![1.0; factors.len()]);
+            term.by_group = Some(own.iter().zip(factors).map(|(own, factor)| own * factor).collect());
+        }
+        self
+    }
+
+    /// Adds the weights, times a number for each parameter group.
+    pub fn plus_weights(mut self, at: At, by_group: Vec<f64>) -> Self {
+        self.terms.push(Term { source: Source::Weights(at), coefficient: 1.0, by_group: Some(by_group) });
+        self
+    }
+
+    /// Whether the parameter at this position has a gradient.
+    pub fn is_present(&self, position: usize) -> bool {
+        match self.first {
+            Source::Gradients(gradients) => gradients.tensors()[position].is_some(),
+            Source::Arena(_) | Source::Weights(_) => true,
+        }
+    }
+
+    /// Hands it to a kernel.
+    pub fn run<T: Real, R>(
+        &self,
+        layout: &Layout,
+        parameters: &ParameterArena,
+        kernel: impl FnOnce(&Blend<'_, T>) -> R,
+    ) -> R {
+        let table = |source| match source {
+            Source::Gradients(gradients) => GradientTable::<T>::new(gradients.tensors()),
+            Source::Arena(arena) => GradientTable::of_arena(layout, Slab::of(arena)),
+            Source::Weights(At::Master) => GradientTable::of_arena(layout, Slab::of(parameters.master())),
+            Source::Weights(At::Working) => GradientTable::of_working(layout, working(parameters)),
+        };
+        let tables: Vec<GradientTable<'_, T>> = self.terms.iter().map(|term| table(term.source)).collect();
+        let mut pairs = tables.iter().zip(&self.terms);
+        // `one` put the first term there.
+        let Some((first, Term { coefficient, by_group, .. })) = pairs.next() else { unreachable!("a mix has a term") };
+        let start = Blend::of(first, *coefficient, by_group.clone());
+        kernel(&pairs.fold(start, |blend, (table, term)| blend.plus(term.coefficient, term.by_group.clone(), table)))
+    }
+}
