@@ -88,7 +88,7 @@ async function runApart(net: GoldenNet, golden: GoldenCase): Promise<Model> {
       continue;
     }
     const ascent = await optimizer.ascentStep();
-    expectRelative(`step ${index}: gradient norm`, ascent.gradientNorm, expected.gradientNorm);
+    expectRelative(`step ${index}: gradient norm`, ascent.gradientNorm as number, expected.gradientNorm);
     expectRelative(`step ${index}: perturbed loss`, await model.backward(batch), expected.perturbedLoss as number);
     if (index === 0) {
       const golden0 = golden.perturbedGradient as Record<string, Kept>;

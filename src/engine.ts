@@ -5,6 +5,7 @@ import { alive, call } from './call.js';
 import { type Model, nativeModel } from './model.js';
 import type { BindingOptimizer } from './native/binding.js';
 import { loadNative } from './native/index.js';
+import type { Clip, Decay, GroupConfig } from './options/groups.js';
 import type { SharpnessRules } from './options/presets.js';
 import type { GroupSettings, GroupStore } from './parameter-group.js';
 
@@ -17,6 +18,9 @@ export interface OptimizerConfig {
     momentum?: number;
     [option: string]: unknown;
   };
+  decay?: Decay | undefined;
+  clip?: Clip | null | undefined;
+  groups: GroupConfig[];
   sharpness: SharpnessRules | null;
 }
 
@@ -35,10 +39,11 @@ export class Engine implements GroupStore {
   /** The native optimizer, created now if need be. */
   get native(): BindingOptimizer {
     alive(this.#disposed ? undefined : this, 'optimizer');
-    const native =
-      this.#native ?? call(() => loadNative().BindingOptimizer.create(nativeModel(this.model), this.config));
-    this.#native = native;
-    return native;
+    this.#native ??= call(() => {
+      const { decay = 'optimizer', clip = null } = this.config;
+      return loadNative().BindingOptimizer.create(nativeModel(this.model), { ...this.config, decay, clip });
+    });
+    return this.#native;
   }
 
   /** Whether the native optimizer exists, and with it state that a new wrapper would lose. */
@@ -47,19 +52,27 @@ export class Engine implements GroupStore {
   }
 
   get groupCount(): number {
-    return this.#native?.groupCount ?? 1;
+    return 1 + this.config.groups.length;
   }
 
   read(index: number): GroupSettings {
     const native = this.#native;
     if (native) return call(() => native.group(index));
     const { base, sharpness } = this.config;
-    return { lr: base.lr, weightDecay: base.weightDecay, momentum: base.momentum ?? null, rho: sharpness?.rho ?? null };
+    const own = this.config.groups[index - 1];
+    return {
+      lr: own?.lr ?? base.lr,
+      weightDecay: own?.weightDecay ?? base.weightDecay,
+      momentum: own?.momentum ?? base.momentum ?? null,
+      rho: own?.rho ?? sharpness?.rho ?? null,
+    };
   }
 
   write(index: number, key: keyof GroupSettings, value: number): void {
     const native = this.#native;
+    const own = this.config.groups[index - 1];
     if (native) call(() => native.setGroup(index, key, value));
+    else if (own) own[key] = value;
     else if (key === 'rho' && this.config.sharpness) this.config.sharpness.rho = value;
     else this.config.base[key] = value;
   }

@@ -36,19 +36,30 @@ export type {
   BackwardOptions,
   BatchesOptions,
   CifarOptions,
+  ESAMOptions,
   EvaluateOptions,
+  ExtragradientOptions,
   ForwardOptions,
   FromSpecOptions,
+  FSAMOptions,
   GeneratorOptions,
+  GRSTOptions,
+  GroupOptions,
+  GSAMOptions,
   ImageShape,
   InputShape,
   LabelNoiseOptions,
   Layer,
   LoadModelOptions,
   LoadWeightsOptions,
+  LookSAMOptions,
   Loss,
+  MSAMOptions,
   Normalization,
   PredictOptions,
+  RandomPerturbationOptions,
+  RSTOptions,
+  SAMONOptions,
   SAMOptions,
   Schedule,
   SequentialOptions,
@@ -56,14 +67,30 @@ export type {
   SharpnessRules,
   Shortcut,
   SplitOptions,
+  StepOptions,
   TensorDtype,
   TensorOptions,
   TrainingOptions,
+  Variant,
+  WSAMOptions,
   ZooOptions,
 } from './options/index.js';
 export { asamPresets, samPresets } from './options/presets.js';
 export type { GroupSettings, ParameterGroup } from './parameter-group.js';
 export type { Run } from './run.js';
-export { ASAM, SAM, type SharpnessAware } from './sharpness-aware.js';
+export { ASAM, type AscentInfo, SAM, type SharpnessAware } from './sharpness-aware.js';
 export { Tensor, type TensorArray, type TensorData } from './tensor.js';
 export { type FitOptions, Trainer, type TrainerOptions } from './trainer.js';
+export {
+  ESAM,
+  Extragradient,
+  FSAM,
+  GRST,
+  GSAM,
+  LookSAM,
+  MSAM,
+  RandomPerturbation,
+  RST,
+  SAMON,
+  WSAM,
+} from './variants.js';

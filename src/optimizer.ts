@@ -7,7 +7,8 @@ import { Engine, type OptimizerConfig } from './engine.js';
 import { FlatminError } from './errors.js';
 import { type Model, requireModel, stepCounter } from './model.js';
 import type { BindingOptimizer } from './native/binding.js';
-import { type BackwardOptions, backwardSchema } from './options/model.js';
+import type { Clip, Decay, GroupConfig } from './options/groups.js';
+import { type StepOptions, stepSchema } from './options/model.js';
 import {
   type AdamOptions,
   type AdamWOptions,
@@ -17,12 +18,13 @@ import {
   sgdSchema,
 } from './options/optimizer.js';
 import { parseOptions, show } from './options/parse.js';
+import type { BaseRules, SharpnessRules } from './options/presets.js';
 import { ParameterGroup } from './parameter-group.js';
 
 /** What a pass of an optimizer found. */
 export interface PassInfo {
-  /** 2-norm of the gradient of all parameters. */
-  gradientNorm: number;
+  /** 2-norm of the gradient of all parameters; null where this part of the step computes none. */
+  gradientNorm: number | null;
   /** False when a gradient was not finite: the step is then left out, and the weights are as before. */
   finite: boolean;
 }
@@ -91,17 +93,17 @@ export abstract class Optimizer {
   /** A step with the gradients that `model.backward` has left. */
   step(): Promise<PassInfo>;
   /** A whole step on one batch: all passes and the update. */
-  step(batch: Batch, options?: BackwardOptions): Promise<StepInfo>;
-  async step(batch?: Batch, options: BackwardOptions = {}): Promise<PassInfo | StepInfo> {
+  step(batch: Batch, options?: StepOptions): Promise<StepInfo>;
+  async step(batch?: Batch, options: StepOptions = {}): Promise<PassInfo | StepInfo> {
     const native = this.nativeForStep('step');
     if (batch === undefined) return this.finishStep(native);
-    const { loss, seed = stepCounter(this.model).nextMaskSeed() } = parseOptions(
-      backwardSchema,
-      options,
-      'optimizer.step',
-    );
+    const {
+      loss,
+      seed = stepCounter(this.model).nextMaskSeed(),
+      accumulate,
+    } = parseOptions(stepSchema, options, 'optimizer.step');
     const outcome = await withBatch(batch, 'optimizer.step', (images, labels) =>
-      call(() => native.step(images, labels, { loss, seed })),
+      call(() => native.step(images, labels, { loss, seed, ...(accumulate !== undefined && { accumulate }) })),
     );
     stepCounter(this.model).nextStep();
     return outcome;
@@ -168,13 +170,19 @@ export class AdamW extends Optimizer {
   }
 }
 
-function baseEngine(
-  type: OptimizerConfig['base']['type'],
-  model: unknown,
-  options: { lr: number; weightDecay: number },
-): Engine {
+interface BaseOptions {
+  lr: number;
+  weightDecay: number;
+  decay?: Decay | undefined;
+  clip?: Clip | null | undefined;
+  groups: GroupConfig[];
+}
+
+function baseEngine(type: OptimizerConfig['base']['type'], model: unknown, options: BaseOptions): Engine {
   const names = { sgd: 'SGD', adam: 'Adam', adamw: 'AdamW' };
-  return new Engine(requireModel(model, `${names[type]} model`), { base: { type, ...options }, sharpness: null });
+  const { decay, clip, groups, ...own } = options;
+  const config = { base: { type, ...own }, decay, clip, groups, sharpness: null };
+  return new Engine(requireModel(model, `${names[type]} model`), config);
 }
 
 /** @internal Checks an argument that must be an optimizer in its own right, and gives its engine. */
@@ -196,7 +204,7 @@ export function outermostEngine(optimizer: unknown, argument: string): { optimiz
 }
 
 /** @internal Takes over a base optimizer: both share the engine from now on. */
-export function wrap(base: unknown, wrapper: string, sharpness: OptimizerConfig['sharpness']): Engine {
+export function wrap(base: unknown, wrapper: string, sharpness: SharpnessRules, baseRules: BaseRules): Engine {
   const { optimizer, engine } = outermostEngine(base, `${wrapper} base optimizer`);
   if (engine.config.sharpness !== null) {
     throw new FlatminError(
@@ -210,7 +218,8 @@ export function wrap(base: unknown, wrapper: string, sharpness: OptimizerConfig[
       `${wrapper}: this ${show(base).replace('a ', '')} has made steps already; wrap an optimizer before its first use`,
     );
   }
-  const shared = new Engine(engine.model, { base: engine.config.base, sharpness });
+  const { decay = baseRules.decay, clip = baseRules.clip } = engine.config;
+  const shared = new Engine(engine.model, { ...engine.config, decay, clip, sharpness });
   shareEngine(optimizer, shared, wrapper);
   return shared;
 }

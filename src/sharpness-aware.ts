@@ -1,4 +1,4 @@
-// SAM and ASAM: wrappers that make a base optimizer seek flat minima by stepping with the gradient at w + eps.
+// SAM, ASAM and their variants: wrappers that make a base optimizer seek flat minima by stepping with the gradient at w + eps.
 // A step has two passes: backward, ascentStep (to w + eps), backward, descentStep (back to w, then the base optimizer's step).
 
 import { call } from './call.js';
@@ -7,31 +7,41 @@ import { stepCounter } from './model.js';
 import type { BindingOptimizer } from './native/binding.js';
 import { Optimizer, type PassInfo, wrap } from './optimizer.js';
 import { parseOptions } from './options/parse.js';
-import type { SharpnessRules } from './options/presets.js';
+import { type BaseRules, presetBases, type SharpnessRules } from './options/presets.js';
 import { type ASAMOptions, asamRules, asamSchema, type SAMOptions, samRules, samSchema } from './options/sharpness.js';
+
+/** What an ascent step found. */
+export interface AscentInfo extends PassInfo {
+  /** Whether the step goes on with a backward pass at w + eps; without one, descentStep comes next. */
+  secondPass: boolean;
+}
 
 /** What SAM and ASAM have in common. */
 export abstract class SharpnessAware extends Optimizer {
   /** The rules in force: the preset's, overridden by the options. `rho` is the first group's at creation. */
   readonly rules: Readonly<SharpnessRules>;
 
-  /** @internal */
-  constructor(base: Optimizer, wrapper: string, rules: SharpnessRules) {
-    super(wrap(base, wrapper, rules));
+  /** @internal `baseRules` hold where the base optimizer's own options say nothing. */
+  constructor(base: Optimizer, wrapper: string, rules: SharpnessRules, baseRules: BaseRules = {}) {
+    super(wrap(base, wrapper, rules, baseRules));
     this.rules = { ...rules };
   }
 
-  /** Whether the model stands at w (`clean`) or at w + eps (`perturbed`). */
-  get phase(): 'clean' | 'perturbed' {
+  /**
+   * Whether the model stands at w before a step (`clean`), at w + eps (`perturbed`), or at w with all that the step needs (`ready`):
+   * a step without a second pass.
+   */
+  get phase(): 'clean' | 'perturbed' | 'ready' {
     return this.nativeForStep('phase').phase;
   }
 
   /**
    * Moves the weights to w + eps, with the gradients of the first pass. When one is not finite, the weights stay and the descent
-   * step will do nothing: the step is skipped.
+   * step will do nothing: the step is skipped. `secondPass` says whether a second backward pass is needed: not on the plain steps
+   * of an `interval` or a `probability`. MSAM and RandomPerturbation perturb before the first pass.
    * @throws `ERR_FLATMIN_STEP_ORDER` without gradients, or when the weights are perturbed already.
    */
-  async ascentStep(): Promise<PassInfo> {
+  async ascentStep(): Promise<AscentInfo> {
     const native = this.nativeForStep('ascentStep');
     const outcome = await call(() => native.ascentStep());
     stepCounter(this.model).secondPass();
@@ -66,7 +76,8 @@ export abstract class SharpnessAware extends Optimizer {
 export class SAM extends SharpnessAware {
   /** @throws `ERR_FLATMIN_OPTION`; `ERR_FLATMIN_STEP_ORDER` when the base optimizer has made steps. */
   constructor(base: Optimizer, options: SAMOptions = {}) {
-    super(base, 'SAM', samRules(parseOptions(samSchema, options, 'SAM')));
+    const parsed = parseOptions(samSchema, options, 'SAM');
+    super(base, 'SAM', samRules(parsed), presetBases[parsed.preset]);
   }
 }
 
@@ -78,6 +89,7 @@ export class SAM extends SharpnessAware {
 export class ASAM extends SharpnessAware {
   /** @throws `ERR_FLATMIN_OPTION`; `ERR_FLATMIN_STEP_ORDER` when the base optimizer has made steps. */
   constructor(base: Optimizer, options: ASAMOptions = {}) {
-    super(base, 'ASAM', asamRules(parseOptions(asamSchema, options, 'ASAM')));
+    const parsed = parseOptions(asamSchema, options, 'ASAM');
+    super(base, 'ASAM', asamRules(parsed), presetBases[parsed.preset]);
   }
 }

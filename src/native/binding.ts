@@ -22,13 +22,14 @@ export interface PassOutcome {
 
 /** Outcome of `ascentStep`: the norm of the gradient at w, and whether it was finite (if not, the step is skipped). */
 export interface AscentOutcome {
-  readonly gradientNorm: number;
+  readonly gradientNorm: number | null;
   readonly finite: boolean;
+  readonly secondPass: boolean;
 }
 
 /** Outcome of `descentStep` and `baseStep`. */
 export interface DescentOutcome {
-  readonly gradientNorm: number;
+  readonly gradientNorm: number | null;
   readonly finite: boolean;
 }
 
@@ -36,7 +37,7 @@ export interface DescentOutcome {
 export interface StepOutcome extends PassOutcome {
   readonly perturbedLoss: number | null;
   readonly sharpness: number | null;
-  readonly gradientNorm: number;
+  readonly gradientNorm: number | null;
   readonly finite: boolean;
 }
 
@@ -163,13 +164,17 @@ export interface BindingModelStatic {
 
 export interface BindingOptimizer {
   readonly groupCount: number;
-  readonly phase: 'clean' | 'perturbed';
+  readonly phase: 'clean' | 'perturbed' | 'ready';
   readonly steps: number;
   readonly skipped: number;
   ascentStep(): Promise<AscentOutcome>;
   descentStep(): Promise<DescentOutcome>;
   baseStep(): Promise<DescentOutcome>;
-  step(images: BindingTensor, labels: BindingTensor, options: { loss: object; seed?: number }): Promise<StepOutcome>;
+  step(
+    images: BindingTensor,
+    labels: BindingTensor,
+    options: { loss: object; seed?: number; accumulate?: number },
+  ): Promise<StepOutcome>;
   clearGradients(): void;
   group(index: number): GroupState;
   setGroup(index: number, key: string, value: number): void;

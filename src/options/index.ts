@@ -1,6 +1,7 @@
 // Every option set of flatmin: one zod schema each, from which types, checks, command-line flags, help and JSON Schema come.
 
 export * from './data.js';
+export * from './groups.js';
 export * from './loss.js';
 export * from './model.js';
 export * from './optimizer.js';
@@ -10,3 +11,4 @@ export * from './schedule.js';
 export * from './sharpness.js';
 export * from './tensor.js';
 export * from './trainer.js';
+export * from './variants.js';

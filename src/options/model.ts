@@ -161,6 +161,13 @@ export const backwardSchema = z.strictObject({
   seed: wholeNumber.optional().describe('Seed of the dropout masks (default: the same for both passes of a step)'),
 });
 
+/** Options of a whole step on one batch. */
+export const stepSchema = backwardSchema.extend({
+  accumulate: positiveInteger
+    .optional()
+    .describe('Images of one backward pass: a larger batch is taken in parts, and their gradients add up'),
+});
+
 /** Options of {@link Model.forward}. */
 export const forwardSchema = z.strictObject({
   train: z.boolean().default(false).describe("Use the batch's own statistics in batch norm, and dropout"),
@@ -183,3 +190,4 @@ export type ForwardOptions = z.input<typeof forwardSchema>;
 export type LoadModelOptions = z.input<typeof loadModelSchema>;
 export type LoadWeightsOptions = z.input<typeof loadWeightsSchema>;
 export type BackwardOptions = z.input<typeof backwardSchema>;
+export type StepOptions = z.input<typeof stepSchema>;

@@ -3,9 +3,20 @@
 
 import { z } from 'zod';
 import { nonNegative } from './fields.js';
+import { clipSchema, decaySchema, groupsSchema } from './groups.js';
 
 const lr = nonNegative.describe('Learning rate');
 const beta = z.number().min(0).lt(1);
+
+const ofEveryBase = {
+  decay: decaySchema
+    .optional()
+    .describe(
+      "Where weight decay acts: 'optimizer' (PyTorch's form, the default), 'loss' (a penalty that the ascent sees, too), 'decoupled' (w shrinks by lr * weightDecay)",
+    ),
+  clip: clipSchema.optional().describe('Largest norm of the gradient that the optimizer gets (default: no clipping)'),
+  groups: groupsSchema,
+};
 
 /** Options of {@link SGD}. */
 export const sgdSchema = z
@@ -15,6 +26,7 @@ export const sgdSchema = z
     dampening: z.number().default(0).describe('Dampening of the momentum'),
     weightDecay: nonNegative.default(0).describe('L2 penalty, added to the gradient as weightDecay * w'),
     nesterov: z.boolean().default(false).describe('Nesterov momentum; needs momentum > 0 and dampening 0'),
+    ...ofEveryBase,
   })
   .refine((options) => !options.nesterov || (options.momentum > 0 && options.dampening === 0), {
     path: ['nesterov'],
@@ -34,12 +46,14 @@ const adamFields = {
 export const adamSchema = z.strictObject({
   ...adamFields,
   weightDecay: nonNegative.default(0).describe('L2 penalty, added to the gradient as weightDecay * w'),
+  ...ofEveryBase,
 });
 
 /** Options of {@link AdamW}. */
 export const adamwSchema = z.strictObject({
   ...adamFields,
   weightDecay: nonNegative.default(0.01).describe('Decoupled weight decay: w shrinks by lr * weightDecay each step'),
+  ...ofEveryBase,
 });
 
 export type SGDOptions = z.input<typeof sgdSchema>;

@@ -18,7 +18,7 @@ mod step;
 
 pub use config::{
     Adaptive, BaseConfig, BatchNormPolicy, Clip, Decay, GroupConfig, MaskBy, Masks, MetricsFrom, OptimizerConfig,
-    PNorm, ParameterKind, Restore, Scale, SharpnessConfig, Variant,
+    PNorm, ParameterKind, Perturb, Reduction, Restore, Scale, SharpnessConfig, Variant,
 };
 pub use error::{Error, Result};
 pub use group::{Factors, Group};

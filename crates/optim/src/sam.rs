@@ -66,7 +66,7 @@ impl<O: BaseOptimizer> Sam<O> {
         let cut = |geometry: &dyn Fn(&Segment) -> Geometry| {
             let segments = parameters.segments().iter().zip(groups).map(|(segment, &group)| SegmentLayout {
                 geometry: geometry(segment),
-                perturbed: perturbed(group),
+                perturbed: perturbed(group) && sharpness.perturb.includes(segment),
                 ..plain_segment(segment, group)
             });
             Layout::new(segments.collect())

@@ -4,7 +4,7 @@ use flatmin_nn::{Gradients, Model, Pass, Statistics};
 use serde::Serialize;
 use tch::{Kind, Tensor, no_grad};
 
-use crate::config::{Masks, MetricsFrom, SharpnessConfig, Variant};
+use crate::config::{Masks, MetricsFrom, Reduction, SharpnessConfig, Variant};
 use crate::error::{Error, Result};
 use crate::loss::{Loss, Target};
 use crate::optimizer::{Optimizer, StepInfo};
@@ -180,12 +180,15 @@ impl Batch<'_> {
         let mut square = 0.0;
         let parts: Vec<(i64, i64)> = parts(self.len(), size).collect();
         for (index, &(start, len)) in parts.iter().enumerate() {
-            let share = len as f64 / self.len() as f64;
+            let share = match sharpness.micro_batch_reduction {
+                Reduction::Mean => len as f64 / self.len() as f64,
+                Reduction::Sum => 1.0,
+            };
             let (images, target) = (self.images.f_narrow(0, start, len)?, self.target.narrow(start, len)?);
             let seed = |number| part_seed(pass_seed(self.options.mask_seed, number), index as u64);
             first.add(one_pass(model, &images, &target, self.loss, seed(AT_W), 1.0)?);
             let ascent = optimizer.ascent_step(model)?;
-            square += share * ascent.gradient_norm.powi(2);
+            square += len as f64 / self.len() as f64 * ascent.gradient_norm.powi(2);
             if !ascent.finite {
                 optimizer.descent_step(model)?;
                 return Ok(StepOutcome::new(first.outcome(), None, None, square.sqrt(), false));

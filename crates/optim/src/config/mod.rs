@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 pub use base::{BaseConfig, Clip, Decay};
 pub(crate) use check::at_least_zero;
 pub use groups::{GroupConfig, ParameterKind};
-pub use sharpness::{Adaptive, BatchNormPolicy, Masks, MetricsFrom, PNorm, Restore, Scale, SharpnessConfig};
+pub use sharpness::{
+    Adaptive, BatchNormPolicy, Masks, MetricsFrom, PNorm, Perturb, Reduction, Restore, Scale, SharpnessConfig,
+};
 pub use variant::{MaskBy, Variant};
 
 use crate::error::{Error, Result};

@@ -1,6 +1,6 @@
 //! Options of the perturbation.
 
-use flatmin_nn::Segment;
+use flatmin_nn::{ParamKind, Segment};
 use serde::{Deserialize, Serialize};
 
 use super::base::Clip;
@@ -41,6 +41,32 @@ impl Adaptive {
             Self::Names => segment.name.contains("weight"),
         }
     }
+}
+
+/// Which parameters an ascent moves; its norm is taken over those alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Perturb {
+    #[default]
+    All,
+    /// gamma and beta of the normalisation layers (Mueller 2023, SAM-ON).
+    Norms,
+}
+
+impl Perturb {
+    pub fn includes(self, segment: &Segment) -> bool {
+        self == Self::All || matches!(segment.kind, ParamKind::NormWeight | ParamKind::NormBias)
+    }
+}
+
+/// How the gradients of micro-batches become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reduction {
+    /// Weighted by their samples.
+    #[default]
+    Mean,
+    Sum,
 }
 
 /// From which pass batch norm takes its running statistics.
@@ -122,6 +148,8 @@ pub struct SharpnessConfig {
     #[serde(default)]
     pub adaptive: Adaptive,
     #[serde(default)]
+    pub perturb: Perturb,
+    #[serde(default)]
     pub p: PNorm,
     /// Added to the norm. A zero gradient gives eps = 0 whatever the guard.
     #[serde(default)]
@@ -152,6 +180,8 @@ pub struct SharpnessConfig {
     /// m of m-sharpness: one perturbation for each so many samples of the batch.
     #[serde(default)]
     pub micro_batch: Option<u64>,
+    #[serde(default)]
+    pub micro_batch_reduction: Reduction,
     /// Fixes what the optimizer itself draws (coins, masks, noise).
     #[serde(default)]
     pub seed: u64,
