@@ -51,19 +51,7 @@ impl<O: BaseOptimizer> Sam<O> {
         if finite {
             let (metric, displacement) = self.displacement(setting, &direction, norms, origin);
             kernels::perturb(metric, parameters, &direction, &displacement);
-            if let Variant::Fsam { lambda, .. } = self.config.variant {
-                let next = match &self.friendly {
-                    Some(mean) => objective.clone().scaled(1.0 - lambda).plus(lambda, &Mix::of_arena(mean)),
-                    None => objective.clone(),
-                };
-                let mean = match &self.friendly {
-                    Some(mean) => mean.shallow_clone(),
-                    None => parameters.like()?,
-                };
-                kernels::assign(&self.flat, parameters, &mean, &next);
-                self.friendly = Some(mean);
-            }
-            if self.config.variant.combines() {
+            if self.config.variant.keeps_first() {
                 self.first = Some(gradients);
             }
         }

@@ -40,8 +40,8 @@ impl<O: BaseOptimizer> Sam<O> {
         let Combined { gradient, then } = combination.of(plan, first.as_ref(), last.clone(), look.as_ref());
         let (norm, gradient) = clipped(setting, gradient);
         if norm.is_finite() {
-            if let (Plan::Both, Variant::LookSam { .. }, Some(first)) = (plan, self.config.variant, &first) {
-                self.look_ahead(setting, first, &last)?;
+            if let (Plan::Both, Some(first)) = (plan, &first) {
+                self.remember(setting, first, &last)?;
             }
             self.base.descend(setting, &gradient)?;
             if let Some(then) = then {
@@ -51,12 +51,26 @@ impl<O: BaseOptimizer> Sam<O> {
         Ok(norm)
     }
 
-    /// Keeps gv = gs - (<g, gs> / norm2(g)^2) g.
-    fn look_ahead(&mut self, setting: &Setting<'_>, first: &Mix<'_>, last: &Mix<'_>) -> Result<()> {
-        let found = kernels::products(setting.layout, setting.parameters, first, last);
-        let look = ensure(&mut self.look, setting.parameters)?;
-        let rest = last.clone().plus(-ratio(found.ab, found.aa), first);
-        kernels::assign(setting.layout, setting.parameters, look, &rest);
+    /// Keeps what a variant's later steps need: LookSAM's gv, F-SAM's mean gradient.
+    fn remember(&mut self, setting: &Setting<'_>, first: &Mix<'_>, last: &Mix<'_>) -> Result<()> {
+        let (layout, parameters) = (setting.layout, setting.parameters);
+        match self.config.variant {
+            Variant::LookSam { .. } => {
+                let found = kernels::products(layout, parameters, first, last);
+                let look = ensure(&mut self.look, parameters)?;
+                let rest = last.clone().plus(-ratio(found.ab, found.aa), first);
+                kernels::assign(layout, parameters, look, &rest);
+            }
+            Variant::Fsam { lambda, .. } => {
+                let past = self.friendly.as_ref().map(Tensor::shallow_clone);
+                let next = match &past {
+                    Some(past) => first.clone().scaled(1.0 - lambda).plus(lambda, &Mix::of_arena(past)),
+                    None => first.clone(),
+                };
+                kernels::assign(layout, parameters, ensure(&mut self.friendly, parameters)?, &next);
+            }
+            _ => {}
+        }
         Ok(())
     }
 }

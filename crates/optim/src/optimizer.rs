@@ -51,7 +51,7 @@ pub struct Counters {
 
 enum Wrapped {
     Plain(Box<dyn BaseOptimizer>),
-    Sam(Sam<Box<dyn BaseOptimizer>>),
+    Sam(Box<Sam<Box<dyn BaseOptimizer>>>),
 }
 
 /// Steps one model. Made for its arena: stepping another model is an error.
@@ -80,7 +80,7 @@ impl Optimizer {
         let base = base::build(&config.base, parameters)?;
         let wrapped = match &config.sharpness {
             None => Wrapped::Plain(base),
-            Some(sharpness) => Wrapped::Sam(Sam::new(base, sharpness, &config, &assigned, parameters)?),
+            Some(sharpness) => Wrapped::Sam(Box::new(Sam::new(base, sharpness, &config, &assigned, parameters)?)),
         };
         let segments =
             parameters.segments().iter().zip(&assigned).map(|(segment, &group)| plain_segment(segment, group));
@@ -160,6 +160,18 @@ impl Optimizer {
         match &self.wrapped {
             Wrapped::Plain(_) => None,
             Wrapped::Sam(sam) => Some(sam.plan(self.steps, self.attempt())),
+        }
+    }
+
+    /// The parameters whose gradients the next first pass needs, by position; None: all of them. An ascent over a part of
+    /// the parameters leaves it to the second pass to differentiate with respect to the others.
+    pub(crate) fn first_pass_inputs(&self) -> Option<Vec<usize>> {
+        let Wrapped::Sam(sam) = &self.wrapped else { return None };
+        match (self.plan()?, sam.perturbed_positions()) {
+            (Plan::Both, Some(positions)) if !sam.config().variant.keeps_first() && !positions.is_empty() => {
+                Some(positions)
+            }
+            _ => None,
         }
     }
 

@@ -104,6 +104,13 @@ impl<O: BaseOptimizer> Sam<O> {
         }
     }
 
+    /// The perturbed parameters, by position; None: all of them.
+    pub fn perturbed_positions(&self) -> Option<Vec<usize>> {
+        let segments = self.layout.segments();
+        let positions = || segments.iter().enumerate().filter(|(_, segment)| segment.perturbed).map(|(index, _)| index);
+        (positions().count() < segments.len()).then(|| positions().collect())
+    }
+
     /// The gradients at w of a step without a second pass.
     pub fn keep_first(&mut self, gradients: Gradients) {
         self.first = Some(gradients);

@@ -1,6 +1,7 @@
 //! One training step on one batch: the passes that the optimizer's plan asks for, its ascent and its descent.
 
 use flatmin_nn::{Gradients, Model, Pass, Statistics};
+use flatmin_torch_ext::set_grad;
 use serde::Serialize;
 use tch::{Kind, Tensor, no_grad};
 
@@ -58,7 +59,7 @@ impl StepOptions {
 /// Shapes, dtypes or labels that do not fit the model.
 pub fn backward(model: &Model, images: &Tensor, target: &Target, loss: &Loss, mask_seed: u64) -> Result<PassOutcome> {
     check_labels(model, images, target)?;
-    one_pass(model, images, target, loss, mask_seed, 1.0)
+    one_pass(model, images, target, loss, mask_seed, WHOLE)
 }
 
 /// One step of training. Both passes see the same batch, and the same masks unless the options say otherwise.
@@ -104,20 +105,20 @@ struct Batch<'a> {
 impl Batch<'_> {
     fn step(&self, model: &mut Model, optimizer: &mut Optimizer) -> Result<StepOutcome> {
         let Some(sharpness) = optimizer.sharpness().cloned() else {
-            let first = self.pass(model, self.len(), AT_W)?;
+            let first = self.pass(model, self.len(), AT_W, None)?;
             let info = optimizer.base_step(model)?;
             return Ok(one_pass_outcome(first, info));
         };
         match (optimizer.plan(), sharpness.micro_batch) {
             (Some(Plan::Ahead), _) => {
                 optimizer.ascent_step(model)?;
-                let only = self.pass(model, self.len(), AT_W)?;
+                let only = self.pass(model, self.len(), AT_W, None)?;
                 Ok(one_pass_outcome(only, optimizer.descent_step(model)?))
             }
             (Some(Plan::Both), Some(size)) => self.micro_batches(model, optimizer, &sharpness, size as i64),
             (Some(Plan::Both), None) => self.both_passes(model, optimizer, &sharpness),
             _ => {
-                let first = self.pass(model, self.len(), AT_W)?;
+                let first = self.pass(model, self.len(), AT_W, None)?;
                 optimizer.ascent_step(model)?;
                 Ok(one_pass_outcome(first, optimizer.descent_step(model)?))
             }
@@ -132,14 +133,15 @@ impl Batch<'_> {
     ) -> Result<StepOutcome> {
         let part = ((sharpness.ascent_fraction * self.len() as f64).ceil() as i64).clamp(1, self.len());
         let selects = matches!(sharpness.variant, Variant::Esam { gamma, .. } if gamma < 1.0);
+        let inputs = optimizer.first_pass_inputs();
         let (first, losses) = match selects {
             true => self.pass_with_losses(model)?,
-            false => (self.pass(model, part, AT_W)?, None),
+            false => (self.pass(model, part, AT_W, inputs.as_deref())?, None),
         };
         let mut ascent = optimizer.ascent_step(model)?;
         for inner in 1..sharpness.inner_steps {
             if ascent.finite {
-                self.pass(model, part, PassNumber(masks(sharpness, inner)))?;
+                self.pass(model, part, PassNumber(masks(sharpness, inner)), inputs.as_deref())?;
                 ascent = StepInfo { gradient_norm: ascent.gradient_norm, ..optimizer.ascent_step(model)? };
             }
         }
@@ -150,7 +152,7 @@ impl Batch<'_> {
         let number = PassNumber(masks(sharpness, sharpness.inner_steps));
         let second = match (&losses, sharpness.variant) {
             (Some(losses), Variant::Esam { gamma, .. }) => self.sharpest_samples(model, losses, gamma, number)?,
-            _ => self.pass(model, self.len(), number)?,
+            _ => self.pass(model, self.len(), number, None)?,
         };
         let descent = optimizer.descent_step(model)?;
         let same_samples = part == self.len() && sharpness.inner_steps == 1 && !selects;
@@ -186,7 +188,7 @@ impl Batch<'_> {
             };
             let (images, target) = (self.images.f_narrow(0, start, len)?, self.target.narrow(start, len)?);
             let seed = |number| part_seed(pass_seed(self.options.mask_seed, number), index as u64);
-            first.add(one_pass(model, &images, &target, self.loss, seed(AT_W), 1.0)?);
+            first.add(one_pass(model, &images, &target, self.loss, seed(AT_W), WHOLE)?);
             let ascent = optimizer.ascent_step(model)?;
             square += len as f64 / self.len() as f64 * ascent.gradient_norm.powi(2);
             if !ascent.finite {
@@ -197,6 +199,7 @@ impl Batch<'_> {
                 model.parameters().set_gradients(sum);
             }
             let number = PassNumber(masks(sharpness, 1));
+            let share = Share { weight: share, ..WHOLE };
             second.add(one_pass(model, &images, &target, self.loss, seed(number), share)?);
             if index + 1 < parts.len() {
                 sum = Some(model.parameters().gradients()?);
@@ -231,25 +234,26 @@ impl Batch<'_> {
         let count = ((gamma * self.len() as f64).round() as i64).clamp(1, self.len());
         let (_, indices) = rises.f_topk(count, 0, true, false)?;
         let images = self.images.f_index_select(0, &indices)?;
-        one_pass(model, &images, &self.target.select(&indices)?, self.loss, mask_seed, 1.0)
+        one_pass(model, &images, &self.target.select(&indices)?, self.loss, mask_seed, WHOLE)
     }
 
     fn len(&self) -> i64 {
         self.images.size()[0]
     }
 
-    /// One pass over the first samples, in parts if gradients are accumulated.
-    fn pass(&self, model: &Model, samples: i64, number: PassNumber) -> Result<PassOutcome> {
+    /// One pass over the first samples, in parts if gradients are accumulated; `inputs` as for [`one_pass`].
+    fn pass(&self, model: &Model, samples: i64, number: PassNumber, inputs: Option<&[usize]>) -> Result<PassOutcome> {
         let seed = pass_seed(self.options.mask_seed, number);
         let size = self.options.accumulate.map_or(samples, |size| size as i64);
         if size >= samples && samples == self.len() {
-            return one_pass(model, self.images, self.target, self.loss, seed, 1.0);
+            return one_pass(model, self.images, self.target, self.loss, seed, Share { weight: 1.0, inputs });
         }
         let mut mean = Mean::default();
         for (index, (start, len)) in parts(samples, size).enumerate() {
             let (images, target) = (self.images.f_narrow(0, start, len)?, self.target.narrow(start, len)?);
             let seed = part_seed(seed, index as u64);
-            mean.add(one_pass(model, &images, &target, self.loss, seed, len as f64 / samples as f64)?);
+            let share = Share { weight: len as f64 / samples as f64, inputs };
+            mean.add(one_pass(model, &images, &target, self.loss, seed, share)?);
         }
         Ok(mean.outcome())
     }
@@ -288,22 +292,55 @@ fn one_pass_outcome(only: PassOutcome, info: StepInfo) -> StepOutcome {
     StepOutcome::new(only, None, None, info.gradient_norm, info.finite)
 }
 
-/// The gradient's share of the pass is `weight`.
+/// What a backward pass leaves behind.
+#[derive(Clone, Copy)]
+struct Share<'a> {
+    /// Multiplies the gradients.
+    weight: f64,
+    /// The parameters that get one, by position; None: all.
+    inputs: Option<&'a [usize]>,
+}
+
+const WHOLE: Share<'static> = Share { weight: 1.0, inputs: None };
+
 fn one_pass(
     model: &Model,
     images: &Tensor,
     target: &Target,
     loss: &Loss,
     mask_seed: u64,
-    weight: f64,
+    share: Share<'_>,
 ) -> Result<PassOutcome> {
     let logits = model.forward(images, Pass::Train { statistics: model.statistics(), mask_seed })?;
     let value = loss.apply(&logits, target)?;
-    match weight {
-        1.0 => value.f_backward()?,
-        weight => value.f_mul_scalar(weight)?.f_backward()?,
+    let weighted = match share.weight {
+        1.0 => value.shallow_clone(),
+        weight => value.f_mul_scalar(weight)?,
+    };
+    match share.inputs {
+        None => weighted.f_backward()?,
+        Some(positions) => {
+            let leaves = model.parameters().leaves();
+            let inputs: Vec<&Tensor> = positions.iter().map(|&position| &leaves[position]).collect();
+            let gradients = Tensor::f_run_backward(&[weighted], &inputs, false, false)?;
+            for (leaf, gradient) in inputs.iter().zip(gradients) {
+                if gradient.defined() {
+                    accumulate(leaf, &gradient)?;
+                }
+            }
+        }
     }
     outcome(&value, &logits, target)
+}
+
+/// What a backward pass over all leaves does with each gradient.
+fn accumulate(leaf: &Tensor, gradient: &Tensor) -> Result<()> {
+    let sum = leaf.f_grad()?;
+    match sum.defined() {
+        true => no_grad(|| sum.shallow_clone().f_add_(gradient).map(drop))?,
+        false => set_grad(leaf, gradient),
+    }
+    Ok(())
 }
 
 fn outcome(loss: &Tensor, logits: &Tensor, target: &Target) -> Result<PassOutcome> {

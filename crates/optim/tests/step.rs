@@ -1,73 +1,13 @@
 //! A step as docs/semantics.md states it, on a small net in float64.
 
-use flatmin_nn::{Dtype, Model, ModelSpec, Pass, Statistics};
-use flatmin_optim::{Loss, Optimizer, OptimizerConfig, Phase, StepOptions, Target, backward, train_step};
-use flatmin_torch_ext::{Generator, clear_grad};
+mod common;
+
+use common::*;
+use flatmin_nn::{Model, Pass, Statistics};
+use flatmin_optim::{Loss, Optimizer, Phase, StepOptions, Target, train_step};
+use flatmin_torch_ext::clear_grad;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor, no_grad};
-
-fn model(seed: u64) -> Model {
-    let spec: ModelSpec = serde_json::from_value(json!({
-        "format": 1, "name": "small", "inputShape": [3, 6, 6], "numClasses": 4,
-        "layers": [
-            { "type": "conv2d", "name": "conv1", "outChannels": 8, "kernelSize": 3, "padding": 1, "bias": false },
-            // eps 0: the function is then exactly unchanged when the filters before it are rescaled.
-            { "type": "batchNorm2d", "name": "bn1", "eps": 0 },
-            { "type": "relu" },
-            { "type": "conv2d", "name": "conv2", "outChannels": 8, "kernelSize": 3, "stride": 2, "padding": 1 },
-            { "type": "relu" },
-            { "type": "dropout", "p": 0.25 },
-            { "type": "globalAvgPool2d" },
-            { "type": "flatten" },
-            { "type": "linear", "name": "fc", "outFeatures": 4 }
-        ]
-    }))
-    .unwrap();
-    Model::new(spec, Dtype::Float64, seed).unwrap()
-}
-
-fn batch(seed: u64) -> (Tensor, Target) {
-    let mut images = Tensor::empty([16, 3, 6, 6], (Kind::Double, Device::Cpu));
-    Generator::new(seed).unwrap().normal_(&mut images, 0.0, 1.0).unwrap();
-    (images, Target::Classes(Tensor::arange(16, (Kind::Int64, Device::Cpu)).remainder(4)))
-}
-
-fn optimizer(model: &mut Model, base: Value, sharpness: Value) -> Optimizer {
-    let config: OptimizerConfig = serde_json::from_value(json!({ "base": base, "sharpness": sharpness })).unwrap();
-    Optimizer::new(model, config).unwrap()
-}
-
-fn sgd() -> Value {
-    json!({ "type": "sgd", "lr": 0.1, "momentum": 0.9, "weightDecay": 5e-4 })
-}
-
-fn asam(rho: f64) -> Value {
-    json!({ "rho": rho, "eta": 0.01, "scale": "element", "guard": 1e-16 })
-}
-
-fn invariant(rho: f64) -> Value {
-    json!({ "rho": rho, "eta": 0, "scale": "element", "adaptive": "all" })
-}
-
-fn bits(tensor: &Tensor) -> Vec<u64> {
-    Vec::<f64>::try_from(tensor.flatten(0, -1)).unwrap().into_iter().map(f64::to_bits).collect()
-}
-
-/// Master weights and every running statistic, to the bit.
-fn state(model: &Model) -> Vec<(String, Vec<u64>)> {
-    let entries = model.state_dict().unwrap();
-    entries.iter().map(|(name, value)| (name.clone(), bits(&value.to_kind(Kind::Double)))).collect()
-}
-
-fn pass(model: &Model, images: &Tensor, target: &Target) -> f64 {
-    backward(model, images, target, &Loss::default(), 5).unwrap().loss
-}
-
-fn perturbation(model: &Model, name: &str) -> Tensor {
-    let parameters = model.parameters();
-    let position = parameters.position(name).unwrap();
-    parameters.leaves()[position].detach() - parameters.read(position).unwrap()
-}
 
 #[test]
 fn rho_zero_is_the_base_optimizer_bit_for_bit() {

@@ -128,9 +128,14 @@ impl Variant {
         !matches!(self, Self::Msam | Self::Random)
     }
 
-    /// Whether the gradients at w are needed for the descent, too.
-    pub fn combines(&self) -> bool {
-        matches!(self, Self::Gsam { .. } | Self::LookSam { .. } | Self::Grst { .. } | Self::Wsam { .. })
+    /// Whether the gradients at w are needed once more when the step descends.
+    pub fn keeps_first(&self) -> bool {
+        match self {
+            Self::Gsam { .. } | Self::LookSam { .. } | Self::Grst { .. } | Self::Wsam { .. } | Self::Fsam { .. } => {
+                true
+            }
+            Self::Sam | Self::Esam { .. } | Self::Msam | Self::Random | Self::Extragradient => false,
+        }
     }
 
     pub(super) fn validate(&self) -> Result<()> {

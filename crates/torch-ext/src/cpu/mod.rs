@@ -35,6 +35,6 @@ pub use norm::{GradientNorms, gradient_norms};
 pub use perturb::{Origin, Perturbation, Shape, perturb};
 pub use restore::restore;
 pub use sgd::{SgdStep, sgd};
-pub use slab::{Real, Slab};
+pub use slab::{Number, Real, Slab};
 pub use table::GradientTable;
 pub use working::Working;

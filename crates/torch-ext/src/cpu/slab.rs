@@ -5,10 +5,27 @@ use std::ops::{AddAssign, Range};
 
 use half::bf16;
 use num_traits::Float;
-use tch::{Tensor, kind::Element};
+use tch::{Kind, Tensor};
+
+/// What arenas are made of. (tch's own trait of this kind takes bfloat16 for float16.)
+pub trait Number: Copy + Send + Sync + 'static {
+    const KIND: Kind;
+}
+
+impl Number for f32 {
+    const KIND: Kind = Kind::Float;
+}
+
+impl Number for f64 {
+    const KIND: Kind = Kind::Double;
+}
+
+impl Number for bf16 {
+    const KIND: Kind = Kind::BFloat16;
+}
 
 /// f32 and f64: what masters, momenta and sums are kept in.
-pub trait Real: Float + Element + AddAssign + Send + Sync + 'static {
+pub trait Real: Float + Number + AddAssign {
     fn of(value: f64) -> Self;
     fn wide(self) -> f64;
     fn of_half(value: bf16) -> Self;
@@ -64,10 +81,10 @@ pub struct Slab<T> {
 }
 
 // SAFETY: a slab is a pointer with a length; whoever turns it into slices answers for aliasing (see `write`).
-unsafe impl<T: Element + Send> Send for Slab<T> {}
-unsafe impl<T: Element + Sync> Sync for Slab<T> {}
+unsafe impl<T: Number> Send for Slab<T> {}
+unsafe impl<T: Number> Sync for Slab<T> {}
 
-impl<T: Element + Copy> Slab<T> {
+impl<T: Number> Slab<T> {
     /// The storage of a dense tensor, which must stay alive while the slab is used.
     ///
     /// # Panics

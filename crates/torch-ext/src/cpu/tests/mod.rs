@@ -1,5 +1,8 @@
 //! The kernels against direct transcriptions of their formulas, one element at a time in f64.
 
+mod balls;
+mod combinations;
+
 use tch::{Device, Kind, Tensor};
 
 use super::*;
