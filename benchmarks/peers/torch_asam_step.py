@@ -1,4 +1,4 @@
-"""Times the published SAM or ASAM update alone, on the parameters of ResNet-50 (25,557,032 in 161 tensors) with synthetic gradients.
+"""Times the SAM or ASAM update alone, as published or as the package pytorch_optimizer has it, on the parameters of ResNet-50 (25,557,032 in 161 tensors) with synthetic gradients.
 
 Timed is all that lies between the backward passes: perturb, clear the gradients; restore, base step, clear the gradients. Making the gradients is not timed:
 they arrive as freshly allocated tensors, as a backward pass leaves them.
@@ -11,6 +11,29 @@ from torch import nn
 
 import protocol
 from published_asam import minimizer
+
+
+class FromPackage:
+    """SAM of the package pytorch_optimizer, under the names of the published code."""
+
+    def __init__(self, name, parameters, lr, momentum, weight_decay):
+        from pytorch_optimizer import SAM
+
+        self.sam = SAM(
+            parameters,
+            base_optimizer=torch.optim.SGD,
+            rho=0.05,
+            adaptive=name == "asam",
+            lr=lr,
+            momentum=momentum,
+            weight_decay=weight_decay,
+        )
+
+    def ascent_step(self):
+        self.sam.first_step(zero_grad=True)
+
+    def descent_step(self):
+        self.sam.second_step(zero_grad=True)
 
 
 def resnet50_shapes(num_classes=1000):
@@ -46,6 +69,7 @@ class Parameters(nn.Module):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--optimizer", choices=["sam", "asam"], default="asam")
+    parser.add_argument("--peer", choices=["published", "pytorch_optimizer"], default="published", help="whose update (default: published)")
     protocol.add_arguments(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -54,8 +78,11 @@ def main():
     model = Parameters(resnet50_shapes(), generator)
     parameters = list(model.parameters())
     gradients = [torch.randn(parameter.shape, generator=generator) * 1e-3 for parameter in parameters]
-    base = torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=5e-4)
-    optimizer = minimizer(arguments.optimizer, base, model)
+    settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
+    if arguments.peer == "pytorch_optimizer":
+        optimizer = FromPackage(arguments.optimizer, parameters, **settings)
+    else:
+        optimizer = minimizer(arguments.optimizer, torch.optim.SGD(parameters, **settings), model)
 
     def give_gradients():
         for parameter, gradient in zip(parameters, gradients):
@@ -74,7 +101,7 @@ def main():
             times["descentMs"].append(timed(optimizer.descent_step))
         return times
 
-    describe = {"optimizer": arguments.optimizer, "parameters": sum(p.numel() for p in parameters), "tensors": len(parameters)}
+    describe = {"peer": arguments.peer, "optimizer": arguments.optimizer, "parameters": sum(p.numel() for p in parameters), "tensors": len(parameters)}
     protocol.main(arguments, describe, run_steps)
 
 

@@ -4,14 +4,15 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { ASAM, type Dataset, datasets, type Model, models, type Optimizer, SAM, SGD, Trainer } from '../index.js';
 import { alternate, type Contender } from './alternate.js';
-import { openBench, optimizerConfig } from './ours.js';
+import { type Method, optimizerConfig } from './methods.js';
+import { openBench } from './ours.js';
 import { timesOf } from './peer.js';
 import { median, rounded, series } from './statistics.js';
 
 /** Settings of the bench. */
 export interface LoopBenchOptions {
   readonly model: string;
-  readonly optimizer: 'sgd' | 'sam' | 'asam';
+  readonly optimizer: Method;
   readonly batch: number;
   readonly rounds: number;
   readonly steps: number;

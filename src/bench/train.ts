@@ -1,6 +1,7 @@
 // `flatmin bench train`: whole training steps on synthetic CIFAR images, run by the addon's own loop, beside PyTorch's variants.
 import { type Answers, alternate, type Contender } from './alternate.js';
-import { openBench, optimizerConfig } from './ours.js';
+import { METHODS, type Method, optimizerConfig } from './methods.js';
+import { openBench } from './ours.js';
 import { Peer, type PeerHead, peerPython, timesOf } from './peer.js';
 import { median, rounded, series } from './statistics.js';
 
@@ -17,7 +18,7 @@ export const VARIANTS = [
 /** Settings of the bench. */
 export interface TrainBenchOptions {
   readonly model: string;
-  readonly optimizer: 'sgd' | 'sam' | 'asam';
+  readonly optimizer: Method;
   readonly batch: number;
   readonly peer: boolean;
   readonly variants: readonly (typeof VARIANTS)[number][];
@@ -108,4 +109,28 @@ function comparison(mine: Answers, theirs: Answers): Record<string, unknown> {
   const ratios = mine.rounds.map((round, index) => middle(theirs.rounds[index]) / middle(round));
   const every = (answers: Answers) => median(answers.rounds.flatMap((round) => timesOf(round, 'stepMs')));
   return { speedup: rounded(every(theirs) / every(mine)), speedupPerRound: series(ratios) };
+}
+
+/** Every method in turns, each as a multiple of SGD's time in the same round. */
+export async function benchTrainAll(options: Omit<TrainBenchOptions, 'optimizer' | 'peer' | 'variants'>) {
+  const { model, batch, threads, seed, rounds, steps } = options;
+  const contenders: Contender[] = [];
+  for (const name of METHODS) {
+    options.onBlock?.(0, name);
+    const bench = openBench('train', { model, optimizer: optimizerConfig(name), batch, seed }, threads, name);
+    await bench.run(options.warmup);
+    contenders.push(bench);
+  }
+  const answers = await alternate(contenders, options);
+  const [sgd] = answers;
+  const mean = (round: Answers['rounds'][number] | undefined) => {
+    const times = timesOf(round ?? {}, 'stepMs');
+    return times.reduce((sum, time) => sum + time, 0) / times.length;
+  };
+  // Means of a block: the methods that make two passes now and then have no typical step.
+  const optimizers = answers.map((answer) => {
+    const relative = answer.rounds.map((round, index) => mean(round) / mean(sgd?.rounds[index]));
+    return { name: answer.name, stepMs: series(answer.rounds.map(mean)), relativeToSgd: series(relative) };
+  });
+  return { ...{ model, batch, dtype: 'float32', optimizers }, ...{ threads, seed, rounds, stepsPerRound: steps } };
 }

@@ -207,6 +207,8 @@ export interface BindingRunStatic {
 export interface BenchBlock {
   readonly ascentMs?: number[];
   readonly descentMs?: number[];
+  /** A copy of one arena, beside them. */
+  readonly copyMs?: number[];
   readonly stepMs?: number[];
   readonly loss?: number;
 }

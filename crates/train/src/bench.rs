@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use flatmin_nn::{Dtype, Model, ModelSpec, zoo};
-use flatmin_optim::{Loss, Optimizer, OptimizerConfig, StepOptions, Target, train_step};
+use flatmin_optim::{Loss, Optimizer, OptimizerConfig, Plan, StepOptions, Target, train_step};
 use flatmin_torch_ext::{Generator, channels_last};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -27,6 +27,9 @@ pub struct StepBenchOptions {
 pub struct StepTimes {
     pub ascent_ms: Vec<f64>,
     pub descent_ms: Vec<f64>,
+    /// A copy of one arena to another by libtorch, on the same threads and between the same backward passes: what memory
+    /// gives at best.
+    pub copy_ms: Vec<f64>,
 }
 
 /// An optimizer over the parameters of ResNet-50 (25.6 million in 161 tensors) with synthetic gradients.
@@ -37,6 +40,7 @@ pub struct StepBench {
     model: Model,
     optimizer: Optimizer,
     coefficients: Vec<Tensor>,
+    copy: Tensor,
 }
 
 impl StepBench {
@@ -59,7 +63,8 @@ impl StepBench {
                 Ok(values)
             })
             .collect::<Result<_>>()?;
-        Ok(Self { model, optimizer, coefficients })
+        let copy = model.parameters().like()?;
+        Ok(Self { model, optimizer, coefficients, copy })
     }
 
     /// The parameters' shapes, for a peer that times the same update.
@@ -72,14 +77,23 @@ impl StepBench {
     pub fn run(&mut self, steps: usize) -> Result<StepTimes> {
         let mut times = StepTimes::default();
         for _ in 0..steps {
-            self.backward()?;
+            // Some variants perturb before their only pass.
+            let first_pass = self.optimizer.plan() != Some(Plan::Ahead);
+            if first_pass {
+                self.backward()?;
+            }
             let start = Instant::now();
-            self.optimizer.ascent_step(&mut self.model)?;
+            let ascent = self.optimizer.ascent_step(&mut self.model)?;
             times.ascent_ms.push(milliseconds(start));
-            self.backward()?;
+            if ascent.second_pass {
+                self.backward()?;
+            }
             let start = Instant::now();
             self.optimizer.descent_step(&mut self.model)?;
             times.descent_ms.push(milliseconds(start));
+            let start = Instant::now();
+            self.copy.f_copy_(self.model.parameters().master())?;
+            times.copy_ms.push(milliseconds(start));
         }
         Ok(times)
     }
@@ -97,7 +111,7 @@ impl StepBench {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TrainBenchOptions {
-    /// A model of the zoo.
+    /// A model of the zoo, or `resnet50`.
     pub model: String,
     pub batch: i64,
     pub optimizer: OptimizerConfig,
@@ -132,7 +146,10 @@ impl TrainBench {
         if options.batch < 1 {
             return Err(Error::option("batch", options.batch, "a whole number, 1 or more"));
         }
-        let spec = zoo::spec(&options.model, &zoo::ZooOptions::default())?;
+        let spec = match options.model.as_str() {
+            "resnet50" => resnet50()?,
+            name => zoo::spec(name, &zoo::ZooOptions::default())?,
+        };
         let mut model = Model::new(spec, options.dtype, options.seed)?;
         let optimizer = Optimizer::new(&mut model, options.optimizer)?;
         let [channels, height, width] = model.spec().input_shape;

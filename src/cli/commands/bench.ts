@@ -4,8 +4,9 @@ import { availableParallelism, loadavg } from 'node:os';
 import { dirname } from 'node:path';
 import { z } from 'zod';
 import { benchLoop } from '../../bench/loop.js';
+import { METHODS } from '../../bench/methods.js';
 import { benchStep } from '../../bench/step.js';
-import { benchTrain, VARIANTS } from '../../bench/train.js';
+import { benchTrain, benchTrainAll, VARIANTS } from '../../bench/train.js';
 import { path, positiveInteger, seed } from '../../options/fields.js';
 import { type Context, defineCommand } from '../command.js';
 import { describeEnvironment } from '../environment.js';
@@ -22,7 +23,11 @@ const peer = z
   .boolean()
   .default(false)
   .describe('Alternate with the PyTorch peer; its environment is made when missing (about 6 GB)');
-const optimizer = z.enum(['sgd', 'sam', 'asam']).default('asam').describe('Optimizer');
+const optimizer = z.enum(METHODS).default('asam').describe('Optimizer');
+const optimizerOrAll = z
+  .enum([...METHODS, 'all'])
+  .default('asam')
+  .describe('Optimizer, or all of them in turns');
 const model = z.string().default('resnet20').describe('Name of the model');
 const batch = positiveInteger.default(128).describe('Images per step');
 
@@ -66,7 +71,7 @@ export const benchStepCommand = defineCommand({
   name: 'bench step',
   summary: "time ascent and descent step on ResNet-50's parameters",
   schema: z.strictObject({
-    optimizer: z.enum(['sam', 'asam']).default('asam').describe('Optimizer'),
+    optimizer: optimizerOrAll,
     peer,
     ...commonFields,
   }),
@@ -77,7 +82,7 @@ export const benchTrainCommand = defineCommand({
   name: 'bench train',
   summary: 'time whole training steps',
   schema: z.strictObject({
-    ...{ model, optimizer, batch, peer },
+    ...{ model, optimizer: optimizerOrAll, batch, peer },
     variants: z
       .array(z.enum(VARIANTS))
       .min(1)
@@ -85,7 +90,12 @@ export const benchTrainCommand = defineCommand({
       .describe('Variants of the PyTorch peer'),
     ...commonFields,
   }),
-  run: (options, context) => report('train', options, context, (settings) => benchTrain({ ...options, ...settings })),
+  run: ({ optimizer, ...options }, context) =>
+    report('train', options, context, (settings) =>
+      optimizer === 'all'
+        ? benchTrainAll({ ...options, ...settings })
+        : benchTrain({ ...options, optimizer, ...settings }),
+    ),
 });
 
 export const benchLoopCommand = defineCommand({
