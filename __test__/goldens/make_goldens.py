@@ -29,7 +29,8 @@ BASES = {
     "sgd-nesterov": {"type": "sgd", "lr": 0.1, "momentum": 0.9, "weightDecay": 1e-3, "nesterov": True},
     "sgd-dampening": {"type": "sgd", "lr": 0.1, "momentum": 0.9, "dampening": 0.5},
     "adam": {"type": "adam", "lr": 2e-3, "weightDecay": 1e-2},
-    "adamw": {"type": "adamw", "lr": 2e-3, "betas": [0.8, 0.99], "weightDecay": 5e-2},
+    # A larger eps than the default, or the rounding noise that is the gradient of conv2.bias would move it by 1e-10.
+    "adamw": {"type": "adamw", "lr": 2e-3, "betas": [0.8, 0.99], "eps": 1e-6, "weightDecay": 5e-2},
 }
 
 
@@ -82,7 +83,7 @@ def base_optimizer(options, parameters):
         extra = {key: options[key] for key in ("momentum", "dampening", "nesterov") if key in options}
         return torch.optim.SGD(parameters, **common, **extra)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[options["type"]]
-    return kind(parameters, **common, betas=tuple(options.get("betas", (0.9, 0.999))))
+    return kind(parameters, **common, betas=tuple(options.get("betas", (0.9, 0.999))), eps=options.get("eps", 1e-8))
 
 
 def backward(model, batch):
@@ -196,10 +197,14 @@ def render(value, indent=""):
     return "{\n" + entries + "\n" + indent + "}"
 
 
+def versions():
+    return {"python": platform.python_version(), "torch": torch.__version__, "numpy": numpy.__version__}
+
+
 def write(name, net, cases):
     document = {
         "about": "Golden values in float64, made by make_goldens.py; see README.md. Do not edit.",
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": numpy.__version__},
+        "versions": versions(),
         "shape": net.shape,
         "numClasses": net.num_classes,
         "formula": formula_sample(net),
