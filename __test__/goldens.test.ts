@@ -2,76 +2,37 @@
 // float64 is compared closely; float32, whose trajectories part quickly, for one forward and backward.
 
 import { describe, expect, test } from 'vitest';
-import type { Model, Tensor } from '../src/index.js';
+import type { Model } from '../src/index.js';
+import {
+  expectAllClose,
+  expectClose,
+  expectEnd,
+  expectLosses,
+  expectRelative,
+  largest,
+  RELATIVE,
+  values,
+} from './goldens/expect.js';
 import * as formula from './goldens/formula.js';
 import {
   baseOptimizer,
   type GoldenCase,
+  type GoldenFile,
   type GoldenNet,
-  type GoldenStep,
   gradients,
   type Kept,
-  keep,
   nets,
   numbers,
   type Precision,
   sharpnessAware,
 } from './goldens/golden.js';
 
-const WEIGHTS = 1e-10;
-const RELATIVE = 1e-9;
 const timeout = 120_000;
-
-const largest = (values: readonly number[]): number => Math.max(...values.map(Math.abs));
-
-/** Fails when one of some numbers is farther than `tolerance` from the golden one. */
-function expectClose(what: string, actual: readonly number[], golden: readonly number[], tolerance: number): void {
-  expect(actual.length, `${what}: count`).toBe(golden.length);
-  const distances = golden.map((value, i) => Math.abs((actual[i] as number) - value));
-  const finite = distances.every(Number.isFinite);
-  expect(finite ? largest(distances) : Number.NaN, `${what}: farthest from its golden value`).toBeLessThanOrEqual(
-    tolerance,
-  );
-}
-
-/** The same for every tensor of a record. */
-function expectAllClose(
-  actual: Record<string, Kept>,
-  golden: Record<string, Kept>,
-  tolerance: (golden: number[]) => number,
-): void {
-  for (const [name, kept] of Object.entries(golden)) {
-    const expected = numbers(kept);
-    expectClose(name, numbers(actual[name] as Kept), expected, tolerance(expected));
-  }
-}
 
 /** Gradients relative to the largest of the whole net: that of a bias before batch norm is only rounding. */
 function expectGradients(actual: Record<string, Kept>, golden: Record<string, Kept>): void {
   const tolerance = RELATIVE * largest(Object.values(golden).flatMap(numbers));
   expectAllClose(actual, golden, () => tolerance);
-}
-
-function expectRelative(what: string, actual: number, golden: number): void {
-  expectClose(what, [actual], [golden], RELATIVE * Math.abs(golden));
-}
-
-async function values(tensor: Tensor): Promise<number[]> {
-  return Array.from(await tensor.data(), Number);
-}
-
-/** Weights, running statistics and predictions after the last step. */
-async function expectEnd(net: GoldenNet, model: Model, golden: GoldenCase): Promise<void> {
-  const state = await model.stateDict();
-  expectAllClose(await keep(state, golden.parameters), golden.parameters, () => WEIGHTS);
-  expectAllClose(
-    await keep(state, golden.statistics),
-    golden.statistics,
-    (expected) => RELATIVE * Math.max(1, largest(expected)),
-  );
-  expect(await values(state['bn1.num_batches_tracked'] as Tensor)).toEqual([golden.batchesTracked]);
-  const logits = await values(await model.forward(net.batch(0, 'float64', golden.start).images));
-  expectClose('logits', logits, golden.evalLogits, RELATIVE * largest(golden.evalLogits));
 }
 
 /** The steps of a case, taken apart: `backward`, and for SAM and ASAM `ascentStep`, `backward`, `descentStep`. */
@@ -107,20 +68,14 @@ async function runWhole(net: GoldenNet, golden: GoldenCase): Promise<Model> {
     : baseOptimizer(model, golden.base);
   for (const [index, expected] of golden.steps.entries()) {
     const outcome = await optimizer.step(net.batch(index, 'float64', golden.start));
-    expectRelative(`step ${index}: loss`, outcome.loss, expected.loss);
-    expectPerturbed(index, outcome.perturbedLoss, expected);
+    expectLosses(index, outcome, { perturbedLoss: null, ...expected });
   }
   return model;
 }
 
-function expectPerturbed(index: number, actual: number | null, expected: GoldenStep): void {
-  if (expected.perturbedLoss === undefined) expect(actual).toBeNull();
-  else expectRelative(`step ${index}: perturbed loss`, actual as number, expected.perturbedLoss);
-}
-
 /** Logits in both modes, loss and gradients from the start, with tolerances for the precision. */
 async function expectStart(
-  net: GoldenNet,
+  net: GoldenNet<GoldenFile>,
   dtype: Precision,
   tolerances: { logits: number; gradient: number; floor: number },
 ): Promise<void> {

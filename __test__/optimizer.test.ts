@@ -15,6 +15,7 @@ import {
   Tensor,
 } from '../src/index.js';
 import { uniform } from './goldens/formula.js';
+import { workingWeights } from './support/working-weights.js';
 import { convBatch, convNet, errorOf, expectClose, linearNet, weightsOf } from './support.js';
 
 const values = async (tensor: Tensor | null): Promise<number[]> => Array.from((await tensor?.data()) ?? [], Number);
@@ -24,20 +25,6 @@ function linearBatch(inputs: number, count: number): Batch {
     images: Tensor.from(uniform('linear batch', inputs * count), [count, 1, 1, inputs], { dtype: 'float64' }),
     labels: Array.from({ length: count }, (_, index) => index % 2),
   };
-}
-
-/** Weight and bias [classes * inputs, classes] with which a linear net computes at this moment, read through its outputs. */
-async function workingWeights(model: Model, inputs: number): Promise<{ weight: number[]; bias: number[] }> {
-  const rows = new Float64Array((inputs + 1) * inputs);
-  for (let index = 0; index < inputs; index += 1) rows[(index + 1) * inputs + index] = 1;
-  const outputs = await values(await model.forward(Tensor.from(rows, [inputs + 1, 1, 1, inputs])));
-  const classes = outputs.length / (inputs + 1);
-  const bias = outputs.slice(0, classes);
-  const weight = Array.from({ length: classes * inputs }, (_, place) => {
-    const [row, column] = [Math.floor(place / inputs), place % inputs];
-    return (outputs[(column + 1) * classes + row] as number) - (bias[row] as number);
-  });
-  return { weight, bias };
 }
 
 const norm = (list: readonly number[]): number => Math.hypot(...list);

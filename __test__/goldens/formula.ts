@@ -64,10 +64,11 @@ export interface Summary {
 
 const directions = new Map<string, Float64Array>();
 
-/** The direction of a projection; kept, since every case of a net needs the same ones. */
+/** The direction of a projection; kept, since every case of a net needs the same ones. Two nets may share a name. */
 function direction(name: string, count: number): Float64Array {
-  const kept = directions.get(name) ?? uniform(name, count);
-  directions.set(name, kept);
+  const key = `${name}/${count}`;
+  const kept = directions.get(key) ?? uniform(name, count);
+  directions.set(key, kept);
   return kept;
 }
 

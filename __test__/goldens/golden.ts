@@ -8,13 +8,24 @@ import {
   ASAM,
   type ASAMOptions,
   type Batch,
+  ESAM,
+  Extragradient,
+  FSAM,
+  GRST,
+  GSAM,
+  LookSAM,
   layers,
   Model,
+  MSAM,
   models,
+  RST,
   SAM,
+  SAMON,
   type SAMOptions,
   SGD,
+  type SharpnessAware,
   Tensor,
+  WSAM,
 } from '../../src/index.js';
 import * as formula from './formula.js';
 
@@ -45,10 +56,14 @@ export interface GoldenCase {
   evalLogits: number[];
 }
 
-export interface GoldenFile {
+/** What every golden file says of its net. */
+interface GoldenSetup {
   shape: number[];
   numClasses: number;
   formula: Record<string, number[]>;
+}
+
+export interface GoldenFile extends GoldenSetup {
   initial: {
     evalLogits: number[];
     trainLogits: number[];
@@ -62,12 +77,12 @@ export interface GoldenFile {
 export type Precision = 'float32' | 'float64';
 
 /** One of the nets, with its golden file. */
-export class GoldenNet {
-  readonly golden: GoldenFile;
+export class GoldenNet<File extends GoldenSetup = GoldenSetup> {
+  readonly golden: File;
   readonly #create: (dtype: Precision) => Model;
 
   constructor(file: string, create: (dtype: Precision) => Model) {
-    this.golden = JSON.parse(readFileSync(new URL(file, import.meta.url), 'utf8')) as GoldenFile;
+    this.golden = JSON.parse(readFileSync(new URL(file, import.meta.url), 'utf8')) as File;
     this.#create = create;
   }
 
@@ -105,12 +120,51 @@ const smallLayers = [
   layers.linear(5, { name: 'linear' }),
 ];
 
+const plainLayers = [
+  layers.conv2d(6, 3, { name: 'conv1', padding: 1 }),
+  layers.relu(),
+  layers.conv2d(8, 3, { name: 'conv2', stride: 2, padding: 1 }),
+  layers.relu(),
+  layers.globalAvgPool2d(),
+  layers.flatten(),
+  layers.linear(5, { name: 'linear' }),
+];
+
+const smallNet = (dtype: Precision): Model => Model.sequential(smallLayers, { inputShape: [3, 8, 8], dtype });
+const plainNet = (dtype: Precision): Model => Model.sequential(plainLayers, { inputShape: [3, 8, 8], dtype });
+const resnet20 = (dtype: Precision): Model => models.resnet20({ dtype });
+
 export const nets = {
-  'small net': new GoldenNet('small-net.json', (dtype) =>
-    Model.sequential(smallLayers, { inputShape: [3, 8, 8], dtype }),
-  ),
-  'ResNet-20': new GoldenNet('resnet20.json', (dtype) => models.resnet20({ dtype })),
+  'small net': new GoldenNet<GoldenFile>('small-net.json', smallNet),
+  'ResNet-20': new GoldenNet<GoldenFile>('resnet20.json', resnet20),
 };
+
+/** One run of a published implementation or of a variant's formula. */
+export interface OptimizerCase extends Omit<GoldenCase, 'start' | 'sharpness' | 'steps' | 'evalLogits'> {
+  method: keyof typeof methods;
+  options: Record<string, unknown>;
+  groups?: Record<string, unknown>[];
+  /** Samples of each micro-batch whose gradients add up. */
+  accumulate?: number;
+  /** Whether each step's coin said SAM. */
+  coins?: boolean[];
+  steps: { loss: number | null; perturbedLoss?: number | null }[];
+  evalLogits: Kept;
+}
+
+interface OptimizerFile extends GoldenSetup {
+  cases: Record<string, OptimizerCase>;
+}
+
+/** Nets trained by the published implementations. */
+export const presetNets = {
+  'small net': new GoldenNet<OptimizerFile>('presets-small-net.json', smallNet),
+  'plain net': new GoldenNet<OptimizerFile>('presets-plain-net.json', plainNet),
+  'ResNet-20': new GoldenNet<OptimizerFile>('presets-resnet20.json', resnet20),
+};
+
+/** The small net trained by every variant. */
+export const variantNet = new GoldenNet<OptimizerFile>('variants.json', smallNet);
 
 /** The base optimizer of a case. */
 export function baseOptimizer(model: Model, { type, ...options }: BaseOptions): SGD | Adam | AdamW {
@@ -124,6 +178,14 @@ export function sharpnessAware(model: Model, base: BaseOptions, sharpness: Sharp
   const { rho } = sharpness;
   if (sharpness.method === 'SAM') return new SAM(inner, { preset: sharpness.preset, rho });
   return new ASAM(inner, { preset: sharpness.preset, rho, scale: sharpness.scale });
+}
+
+const methods = { SAM, ASAM, GSAM, LookSAM, ESAM, RST, GRST, WSAM, FSAM, MSAM, SAMON, Extragradient };
+
+/** The optimizer of a preset's or a variant's case. */
+export function optimizerOf(model: Model, { base, groups, method, options }: OptimizerCase): SharpnessAware {
+  const inner = baseOptimizer(model, groups ? { ...base, groups } : base);
+  return new methods[method](inner, options);
 }
 
 /** The gradients of all parameters that `names` tells, as the golden file keeps them. */
