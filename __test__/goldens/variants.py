@@ -6,20 +6,22 @@ formula.py. g is the gradient at w, gs that at w + eps, G what the base optimize
 
 | method | source |
 |---|---|
-| eps, p-norms | Foret et al. 2021 (arXiv 2010.01412), equation 2; Kwon et al. 2021 (arXiv 2102.11600), equations 8 and 9 |
-| every k-th step | SAM with `interval` of Composer; the first of k steps is the two-pass one |
-| part of the batch | Bahri et al. 2022 (arXiv 2110.08529), section 3: the ascent sees a share of the batch, the descent all of it |
-| m-sharpness | Foret et al. 2021, section 4.1; Andriushchenko and Flammarion 2022 (arXiv 2206.06232), equation 3 |
-| SAM-ON | Mueller et al. 2023 (arXiv 2306.04226), section 3: only normalisation layers are perturbed, and only they count in the norm |
+| eps, p-norms | Foret et al. 2021 (arXiv 2010.01412), equation 2; Kwon et al. 2021 (arXiv 2102.11600), equation 9 |
+| every k-th step | SAM with `interval` of MosaicML's Composer; the first of k steps is the two-pass one |
+| part of the batch | Bahri et al. 2022 (arXiv 2110.08529): the ascent sees a share of the batch, the descent all of it |
+| m-sharpness | Foret et al. 2021, section 4; Andriushchenko and Flammarion 2022 (arXiv 2206.06232) |
+| SAM-ON | Mueller et al. 2023 (arXiv 2306.04226): only normalisation layers are perturbed, and only they count in the norm |
 | MSAM | Becker et al. 2024 (arXiv 2401.12033), Algorithm 1 |
 | GSAM | Zhuang et al. 2022 (arXiv 2203.08065), Algorithm 1 |
 | LookSAM | Liu et al. 2022 (arXiv 2203.02714), Algorithm 1, norms over all parameters jointly |
 | ESAM | Du et al. 2022 (arXiv 2110.03141), Algorithm 1; with beta = 1 nothing is random |
-| RST, G-RST | Zhao et al. 2022 (arXiv 2203.09962), Algorithm 1 and section 5 |
-| WSAM | Yue et al. 2023 (arXiv 2305.15817), equation 6 and Algorithm 1 |
+| RST, G-RST | Zhao et al. 2022 (arXiv 2203.09962); c = 1 / p makes the expected G that of SAM |
+| WSAM | Yue et al. 2023 (arXiv 2305.15817), section 3 |
 | F-SAM | Li et al. 2024 (arXiv 2403.12350), Algorithm 1 |
 | extragradient | Korpelevich 1976: the look-ahead point is w - lr g |
 | decoupled decay | Loshchilov and Hutter 2019 (arXiv 1711.05101), Algorithm 1 |
+
+GSAM, WSAM (both forms) and F-SAM agree with the classes of pytorch_optimizer 4.1.0 to 1e-12 once that package's norm is kept in float64.
 """
 import contextlib
 import itertools
