@@ -162,7 +162,7 @@ impl Batch<'_> {
         Ok(StepOutcome::new(reported, Some(second.loss), rise, ascent.gradient_norm, descent.finite))
     }
 
-    /// m-sharpness (Foret 2021, section 4.2): a perturbation for each micro-batch, and the mean of their gradients.
+    /// m-sharpness (Foret 2021, section 4): a perturbation for each micro-batch, and the mean of their gradients.
     fn micro_batches(
         &self,
         model: &mut Model,
