@@ -67,7 +67,7 @@ def evaluate(model, images, labels, memory_format, batch=500):
 
 
 def train(arguments, model, images, labels, memory_format):
-    """The whole training: a new order each epoch, the last short batch kept, lr a half cosine over the steps down to 0."""
+    """The whole training: a new order each epoch, the last short batch kept, lr a linear warm-up and then a half cosine over the steps down to 0."""
     generator = torch.Generator().manual_seed(arguments.seed)
     base = torch.optim.SGD(model.parameters(), lr=arguments.lr, momentum=0.9, weight_decay=5e-4)
     wrapped = None if arguments.optimizer == "sgd" else minimizer(arguments.optimizer, base, model, rho=arguments.rho, eta=arguments.eta)
@@ -75,6 +75,13 @@ def train(arguments, model, images, labels, memory_format):
     total, step = arguments.epochs * per_epoch, 0
     if arguments.max_steps:
         total = min(total, arguments.max_steps)
+    warmup = round(arguments.warmup_epochs * per_epoch)
+
+    def factor(step):
+        if step < warmup:
+            return (step + 1) / warmup
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+
     for epoch in range(arguments.epochs):
         model.train()
         loss_sum, seen, started = 0.0, 0, time.perf_counter()
@@ -82,7 +89,7 @@ def train(arguments, model, images, labels, memory_format):
             if step == total:
                 break
             for group in base.param_groups:
-                group["lr"] = arguments.lr * 0.5 * (1 + math.cos(math.pi * step / total))
+                group["lr"] = arguments.lr * factor(step)
             batch = normalise(augment(images[chosen], generator)).contiguous(memory_format=memory_format)
             target = labels[chosen]
             loss = F.cross_entropy(model(batch), target)
@@ -109,6 +116,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--lr", type=float, default=0.1)
+    parser.add_argument("--warmup-epochs", type=float, default=0.2, help="default: 0.2, a tenth of 2 epochs as flatmin has it")
     parser.add_argument("--rho", type=float, default=None, help="default: 0.05 for SAM, 0.5 for ASAM")
     parser.add_argument("--eta", type=float, default=0.01)
     parser.add_argument("--layout", choices=["nchw", "channels_last"], default="channels_last", help="the faster layout by default: it changes no accuracy")
