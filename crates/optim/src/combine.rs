@@ -14,13 +14,15 @@ use crate::setting::Setting;
 /// What the base optimizer gets.
 struct Combined<'a> {
     gradient: Mix<'a>,
+    /// Its norm, where inner products have told it; not finite if anything that went into the step is not.
+    norm: Option<f64>,
     /// Moves the weights after the base optimizer's step.
     then: Option<Mix<'a>>,
 }
 
 impl<'a> From<Mix<'a>> for Combined<'a> {
     fn from(gradient: Mix<'a>) -> Self {
-        Self { gradient, then: None }
+        Self { gradient, norm: None, then: None }
     }
 }
 
@@ -37,8 +39,8 @@ impl<O: BaseOptimizer> Sam<O> {
         let first = first.as_ref().map(|first| setting.objective(first, At::Master));
         let look = self.look.as_ref().map(Tensor::shallow_clone);
         let combination = Combination { setting, variant: self.config.variant, probability: self.config.probability };
-        let Combined { gradient, then } = combination.of(plan, first.as_ref(), last.clone(), look.as_ref());
-        let (norm, gradient) = clipped(setting, gradient);
+        let Combined { gradient, norm, then } = combination.of(plan, first.as_ref(), last.clone(), look.as_ref());
+        let (norm, gradient) = clipped(setting, gradient, norm);
         if norm.is_finite() {
             if let (Plan::Both, Some(first)) = (plan, &first) {
                 self.remember(setting, first, &last)?;
@@ -91,13 +93,16 @@ impl Combination<'_> {
                 Some(look) => {
                     let look = Mix::of_arena(look);
                     let found = products(&last, &look);
-                    last.plus(alpha * ratio(found.aa, found.bb).sqrt(), &look).into()
+                    let c = alpha * ratio(found.aa, found.bb).sqrt();
+                    Combined { gradient: last.plus(c, &look), norm: Some(found.norm(1.0, c)), then: None }
                 }
                 None => last.into(),
             },
             (Plan::Both, Variant::Gsam { alpha }, Some(first)) => {
                 let found = products(first, &last);
-                last.scaled(1.0 + alpha * ratio(found.ab, found.bb)).plus(-alpha, first).into()
+                let c = 1.0 + alpha * ratio(found.ab, found.bb);
+                let gradient = last.scaled(c).plus(-alpha, first);
+                Combined { gradient, norm: Some(found.norm(-alpha, c)), then: None }
             }
             (Plan::Both, Variant::Grst { c }, Some(first)) => {
                 let c = c.unwrap_or(1.0 / self.probability);
@@ -108,17 +113,19 @@ impl Combination<'_> {
             }
             (Plan::Both, Variant::Wsam { c, coupled: false }, Some(first)) => {
                 let rates: Vec<f64> = setting.groups.iter().map(|group| -setting.lr(group) * c / (1.0 - c)).collect();
+                let found = products(first, &last);
+                let norm = if found.bb.is_finite() { found.norm(1.0, 0.0) } else { f64::NAN };
                 let then = last.plus(-1.0, first).scaled_by_group(&rates);
-                Combined { gradient: first.clone(), then: Some(then) }
+                Combined { gradient: first.clone(), norm: Some(norm), then: Some(then) }
             }
             _ => last.into(),
         }
     }
 }
 
-/// The norm of a gradient, and the gradient after clipping.
-pub(crate) fn clipped<'a>(setting: &Setting<'_>, gradient: Mix<'a>) -> (f64, Mix<'a>) {
-    let norm = kernels::norm(setting.layout, setting.parameters, &gradient);
+/// The norm of a gradient, computed unless it is known, and the gradient after clipping.
+pub(crate) fn clipped<'a>(setting: &Setting<'_>, gradient: Mix<'a>, norm: Option<f64>) -> (f64, Mix<'a>) {
+    let norm = norm.unwrap_or_else(|| kernels::norm(setting.layout, setting.parameters, &gradient));
     match &setting.clip {
         Some(clip) if norm.is_finite() => (norm, gradient.scaled(clip.factor(norm))),
         _ => (norm, gradient),

@@ -324,7 +324,7 @@ impl Optimizer {
         let setting = setting(model.parameters(), &self.config, &self.layout, &self.groups, self.factors, attempt);
         let gradient_norm = match &mut self.wrapped {
             Wrapped::Plain(base) => {
-                let (norm, gradient) = clipped(&setting, setting.objective(&gradients, At::Master));
+                let (norm, gradient) = clipped(&setting, setting.objective(&gradients, At::Master), None);
                 if norm.is_finite() {
                     base.descend(&setting, &gradient)?;
                 }

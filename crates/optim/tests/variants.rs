@@ -92,6 +92,25 @@ fn each_skips_a_step_that_is_not_finite_and_changes_nothing() {
 }
 
 #[test]
+fn a_second_gradient_that_is_not_finite_changes_nothing_either() {
+    for (name, sharpness) in variants() {
+        let mut model = model(4);
+        let mut optimizer = optimizer(&mut model, sgd(), sharpness);
+        if optimizer.plan() != Some(Plan::Both) || optimizer.sharpness().unwrap().inner_steps > 1 {
+            continue;
+        }
+        let before = (state(&model), momentum_and_state(&model, &optimizer));
+        let (images, target) = batch(9);
+        backward(&model, &images, &target, &Loss::default(), 1).unwrap();
+        assert!(optimizer.ascent_step(&mut model).unwrap().finite, "{name}");
+        backward(&model, &images, &target, &Loss::default(), 1).unwrap();
+        let _ = no_grad(|| model.parameters().leaves()[0].grad().get(1).fill_(f64::INFINITY));
+        assert!(!optimizer.descent_step(&mut model).unwrap().finite, "{name}");
+        assert_eq!((state(&model), momentum_and_state(&model, &optimizer)), before, "{name}");
+    }
+}
+
+#[test]
 fn plans_follow_interval_probability_and_what_was_kept() {
     let plans = |sharpness: Value, steps: u64| {
         let mut model = model(5);

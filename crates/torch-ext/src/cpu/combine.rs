@@ -22,6 +22,13 @@ pub struct Products {
     pub bb: f64,
 }
 
+impl Products {
+    /// norm2(x a + y b). Rounding may leave a little below 0 where the two cancel.
+    pub fn norm(self, x: f64, y: f64) -> f64 {
+        (x * x * self.aa + 2.0 * x * y * self.ab + y * y * self.bb).abs().sqrt()
+    }
+}
+
 impl std::ops::Add for Products {
     type Output = Self;
     fn add(self, other: Self) -> Self {
