@@ -9,8 +9,9 @@ import { UsageError } from './failure.js';
 type Field = z.core.$ZodType;
 
 /** What a flag needs to know about one field of a schema. */
-interface FieldInfo {
-  readonly type: 'string' | 'number' | 'boolean' | 'enum' | 'array';
+export interface FieldInfo {
+  /** `mixed` is a number where the text is one, and the text otherwise. */
+  readonly type: 'string' | 'number' | 'boolean' | 'enum' | 'array' | 'mixed';
   readonly integer: boolean;
   readonly choices: readonly string[];
   readonly default: unknown;
@@ -24,7 +25,8 @@ const kebab = (key: string) => key.replaceAll(/[A-Z]/g, (letter) => `-${letter.t
 /** Flag of a key: `weightDecay` is `--weight-decay`. */
 export const flagOf = (key: string) => `--${kebab(key)}`;
 
-function inspect(field: Field): FieldInfo {
+/** What the flag of a field looks like; nothing for a field that only programs and config files can set. */
+export function inspect(field: Field): FieldInfo | undefined {
   let inner = field;
   let fallback: unknown;
   let description = '';
@@ -40,12 +42,15 @@ function inspect(field: Field): FieldInfo {
     } else if (def.type === 'pipe') {
       inner = def.in;
     } else {
-      return { ...kindOf(inner, def), default: fallback, description };
+      const kind = kindOf(inner, def);
+      return kind && { ...kind, default: fallback, description };
     }
   }
 }
 
-function kindOf(field: Field, def: z.core.$ZodTypes['_zod']['def']): Omit<FieldInfo, 'default' | 'description'> {
+type Kind = Omit<FieldInfo, 'default' | 'description'>;
+
+function kindOf(field: Field, def: z.core.$ZodTypes['_zod']['def']): Kind | undefined {
   const plain = { integer: false, choices: [], element: undefined };
   switch (def.type) {
     case 'number':
@@ -60,14 +65,22 @@ function kindOf(field: Field, def: z.core.$ZodTypes['_zod']['def']): Omit<FieldI
       return { ...plain, type: 'array', element: def.items[0] === undefined ? undefined : inspect(def.items[0]) };
     case 'string':
       return { ...plain, type: 'string' };
+    case 'union':
+      return unionKind(def.options.flatMap((option) => inspect(option) ?? []));
     default:
-      throw new TypeError(`a field of type '${def.type}' cannot be a flag`);
+      return undefined;
   }
+}
+
+/** Of several forms, a flag takes the list; without one, a number or a word. */
+function unionKind(forms: readonly FieldInfo[]): Kind | undefined {
+  const first = forms.find(({ type }) => type === 'array') ?? forms[0];
+  return first && (first.type === 'array' ? first : { ...first, type: 'mixed' });
 }
 
 const placeholderOf = (info: FieldInfo): string => {
   if (info.type === 'enum') return info.choices.length <= 5 ? info.choices.join('|') : 'name';
-  if (info.type === 'array') return `${info.element?.type ?? 'value'},...`;
+  if (info.type === 'array') return `${info.element?.type === 'number' ? 'number' : 'value'},...`;
   return info.type === 'number' ? (info.integer ? 'n' : 'number') : 'value';
 };
 
@@ -75,13 +88,15 @@ const placeholderOf = (info: FieldInfo): string => {
 export function addOptions(command: Command, schema: z.ZodObject): void {
   for (const [key, field] of Object.entries(schema.shape)) {
     const info = inspect(field);
+    if (info === undefined) continue;
     const shown =
       info.default === undefined ||
       info.default === false ||
       (Array.isArray(info.default) && info.default.length === 0);
     const help = info.description + (shown ? '' : ` (default: ${[info.default].flat().join(',')})`);
     if (info.type !== 'boolean') {
-      command.addOption(new Option(`${flagOf(key)} <${placeholderOf(info)}>`, help));
+      const option = new Option(`${flagOf(key)} <${placeholderOf(info)}>`, help);
+      command.addOption(info.type === 'array' ? option.argParser(addToList) : option);
       continue;
     }
     // Both forms exist so that a flag can overrule a config file; help shows the one that changes the default.
@@ -95,12 +110,22 @@ export function addOptions(command: Command, schema: z.ZodObject): void {
   }
 }
 
+/** A list flag that is given several times adds up. */
+const addToList = (text: string, before: string | undefined) => (before === undefined ? text : `${before},${text}`);
+
+/** A number where the text is one, else the text. */
+export const numberOrText = (text: string): number | string => {
+  const number = Number(text);
+  return text.trim() === '' || Number.isNaN(number) ? text : number;
+};
+
 function coerce(value: unknown, info: FieldInfo, flag: string): unknown {
   if (typeof value !== 'string') return value;
   if (info.type === 'array') {
     const { element } = info;
     return element === undefined ? [] : value.split(',').map((part) => coerce(part.trim(), element, flag));
   }
+  if (info.type === 'mixed') return numberOrText(value);
   if (info.type === 'number') {
     const number = Number(value);
     if (value.trim() === '' || Number.isNaN(number))
@@ -129,6 +154,7 @@ function givenFlags(command: Command, schema: z.ZodObject): Record<string, unkno
   for (const [key, field] of Object.entries(schema.shape)) {
     if (command.getOptionValueSource(key) !== 'cli') continue;
     const info = inspect(field);
+    if (info === undefined) continue;
     given[key] = coerce(values[key], info, flagOf(key));
     checkChoice(given[key], info, `option '${flagOf(key)}'`);
   }
@@ -142,7 +168,8 @@ function checkConfig(config: ConfigFile, schema: z.ZodObject): void {
     if (field === undefined) {
       throw new UsageError(`${config.path}: unknown key '${key}'${suggestion(key, keys)} (known: ${keys.join(', ')})`);
     }
-    checkChoice(value, inspect(field), `${config.path}: ${key}`);
+    const info = inspect(field);
+    if (info !== undefined) checkChoice(value, info, `${config.path}: ${key}`);
   }
 }
 

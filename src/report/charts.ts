@@ -3,6 +3,7 @@
 import * as Plot from '@observablehq/plot';
 import { parseHTML } from 'linkedom';
 import { Html } from './escape.js';
+import { type Spread, spread } from './statistics.js';
 import type { ReportEpoch, ReportRun } from './types.js';
 
 /** A curve: what is read from an epoch, and how its panel is named. */
@@ -11,13 +12,6 @@ export interface Panel {
   readonly label: string;
   readonly percent?: boolean;
   readonly value: (epoch: ReportEpoch) => number | null | undefined;
-}
-
-interface Point {
-  readonly epoch: number;
-  readonly value: number;
-  readonly group: string;
-  readonly run: string;
 }
 
 /** The panels of every report, in order; a panel without a single value is left out. */
@@ -35,37 +29,28 @@ export const PANELS: readonly Panel[] = [
 const finite = (value: number | null | undefined): value is number =>
   typeof value === 'number' && Number.isFinite(value);
 
-/** All finite values of a panel over the runs. */
-export function pointsOf(panel: Panel, runs: readonly ReportRun[]): Point[] {
-  return runs.flatMap((run) =>
-    run.epochs.flatMap((epoch) => {
-      const value = panel.value(epoch);
-      if (!finite(value)) return [];
-      return [
-        {
-          epoch: epoch.epoch,
-          value: panel.percent === true ? value * 100 : value,
-          group: run.group,
-          run: `${run.group}, seed ${run.seed}`,
-        },
-      ];
-    }),
-  );
+/** Mean over the runs of a group, with the ends of its band. */
+export interface Point {
+  readonly x: number | string;
+  readonly mean: number;
+  readonly low: number;
+  readonly high: number;
 }
 
-/** Mean over the runs of each group at each epoch. */
-function means(points: readonly Point[]): Point[] {
-  const sums = new Map<string, { point: Point; sum: number; count: number }>();
-  for (const point of points) {
-    const key = `${point.epoch} ${point.group}`;
-    const entry = sums.get(key) ?? { point, sum: 0, count: 0 };
-    sums.set(key, { point, sum: entry.sum + point.value, count: entry.count + 1 });
+/** The point of some runs at `x`; without a deviation, the band has no height. */
+export const pointAt = (x: number | string, { mean, sd = 0 }: Spread, factor = 1): Point => ({
+  ...{ x, mean: factor * mean, low: factor * (mean - sd), high: factor * (mean + sd) },
+});
+
+/** Mean and band of a panel's value at each epoch, over the runs that have it. */
+export function curveOf(panel: Panel, runs: readonly ReportRun[]): Point[] {
+  const values = new Map<number, number[]>();
+  for (const epoch of runs.flatMap((run) => run.epochs)) {
+    const value = panel.value(epoch);
+    if (finite(value)) values.set(epoch.epoch, [...(values.get(epoch.epoch) ?? []), value]);
   }
-  return [...sums.values()].map(({ point, sum, count }) => ({
-    ...point,
-    run: `${point.group}, mean`,
-    value: sum / count,
-  }));
+  const factor = panel.percent === true ? 100 : 1;
+  return [...values].sort(([a], [b]) => a - b).map(([epoch, found]) => pointAt(epoch, spread(found), factor));
 }
 
 /** Whole epochs to mark on the axis: at most eight, at steps of 1, 2 or 5 times a power of ten. */
@@ -77,34 +62,63 @@ function epochTicks(last: number): number[] {
 
 /** Draws one panel, or nothing when no run has its value. `groups` fixes the colours. */
 export function drawPanel(panel: Panel, runs: readonly ReportRun[], groups: readonly string[]): Html | undefined {
-  const points = pointsOf(panel, runs);
-  if (points.length === 0) return undefined;
-  const { document } = parseHTML('<!doctype html><html><body></body></html>');
-  const single = new Set(points.map((point) => point.epoch)).size === 1;
-  const mean = means(points);
-  const several = mean.length < points.length;
-  const x = { x: 'epoch', y: 'value', stroke: 'group' } as const;
-  const figure = Plot.plot({
-    document,
-    width: 480,
-    height: 280,
-    marginLeft: 52,
-    marginBottom: 38,
-    grid: true,
-    ariaLabel: panel.title,
-    x: { label: 'epoch', tickFormat: 'd', ticks: epochTicks(Math.max(...points.map((point) => point.epoch))) },
+  const curves = groups.map((group) =>
+    curveOf(
+      panel,
+      runs.filter((run) => run.group === group),
+    ),
+  );
+  const epochs = curves.flat().map(({ x }) => Number(x));
+  if (epochs.length === 0) return undefined;
+  return drawChart({
+    title: panel.title,
+    x: { label: 'epoch', tickFormat: 'd', ticks: epochTicks(Math.max(...epochs)) },
     y: { label: panel.label, nice: true },
-    color: { domain: [...groups], range: groups.map((_, index) => `var(--series-${index % SERIES})`) },
-    marks: single
-      ? [Plot.dot(points, { ...x, r: 4 })]
-      : [
-          Plot.line(points, { ...x, z: 'run', strokeWidth: several ? 1 : 2, strokeOpacity: several ? 0.35 : 1 }),
-          ...(several ? [Plot.line(mean, { ...x, z: 'group', strokeWidth: 2.5 })] : []),
-        ],
+    marks: curves.flatMap((points, index) => curveMarks(points, index)),
   });
-  figure.setAttribute('role', 'img');
-  return new Html(figure.outerHTML);
 }
 
 /** Number of distinct colours in the page's style sheet. */
 export const SERIES = 8;
+
+/** Colour of a series, and a dash once the colours have run out. */
+export const strokeOf = (index: number) => ({
+  stroke: `var(--series-${index % SERIES})`,
+  ...(index >= SERIES && { strokeDasharray: index >= 2 * SERIES ? '2 3' : '7 3' }),
+});
+
+/** Band and mean of one series; a single point is a dot with its deviation. */
+export function curveMarks(points: readonly Point[], index: number, dots = false): Plot.Markish[] {
+  const { stroke, ...dash } = strokeOf(index);
+  const single = points.length === 1;
+  const banded = points.some(({ low, high }) => high > low);
+  const band = single
+    ? Plot.ruleX(points, { x: 'x', y1: 'low', y2: 'high', stroke })
+    : Plot.areaY(points, { x: 'x', y1: 'low', y2: 'high', fill: stroke, fillOpacity: 0.16 });
+  return [
+    ...(banded ? [band] : []),
+    ...(single ? [] : [Plot.line(points, { x: 'x', y: 'mean', stroke, strokeWidth: 2.25, ...dash })]),
+    ...(single || dots ? [Plot.dot(points, { x: 'x', y: 'mean', fill: stroke, r: 3.5 })] : []),
+  ];
+}
+
+/** What a chart is made of. */
+interface Chart {
+  readonly title: string;
+  readonly x: Plot.ScaleOptions;
+  readonly y: Plot.ScaleOptions;
+  readonly marks: readonly Plot.Markish[];
+  readonly width?: number;
+  readonly height?: number;
+}
+
+/** Draws marks in the frame that all charts of a page share. */
+export function drawChart({ title, x, y, marks, width = 480, height = 280 }: Chart): Html {
+  const { document } = parseHTML('<!doctype html><html><body></body></html>');
+  const figure = Plot.plot({
+    ...{ document, width, height, x, y, marks: [...marks], grid: true, ariaLabel: title },
+    ...{ marginLeft: 52, marginBottom: 38 },
+  });
+  figure.setAttribute('role', 'img');
+  return new Html(figure.outerHTML);
+}

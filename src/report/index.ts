@@ -2,40 +2,46 @@
 // It needs no network and no script, so it can be kept beside the checkpoints or mailed.
 
 import type { TrainScores } from '../events.js';
-import { drawPanel, PANELS, SERIES } from './charts.js';
+import { drawPanel, PANELS, strokeOf } from './charts.js';
 import { Html, html } from './escape.js';
 import { STYLE } from './page.css.js';
-import { mean, percentWithDeviation, summarize } from './statistics.js';
-import type { ReportMeta, ReportRun } from './types.js';
+import { summarize, summaryColumns } from './statistics.js';
+import { drawSweep } from './sweep.js';
+import type { ReportMeta, ReportRun, ReportSweep } from './types.js';
 
-export type { ReportEpoch, ReportMeta, ReportRun } from './types.js';
+export type { ReportEpoch, ReportMeta, ReportRun, ReportSweep } from './types.js';
 
-const swatch = (index: number) => html`<span class="swatch" style="background:var(--series-${index % SERIES})"></span>`;
+const swatch = (index: number) => html`<span class="swatch" style="background:${strokeOf(index).stroke}"></span>`;
 
-function summaryTable(runs: readonly ReportRun[]): Html {
-  const summaries = summarize(runs);
-  const split = summaries.find((summary) => summary.split !== undefined)?.split ?? 'test';
-  const rows = summaries.map(
-    (
-      summary,
-      index,
-    ) => html`<tr><td>${swatch(index)}${summary.group}</td><td>${percentWithDeviation(summary.heldOut)}</td>
-<td>${percentWithDeviation(summary.train)}</td><td>${mean(summary.seconds).toFixed(1)}</td><td>${summary.seeds.length}</td><td>${summary.seeds.join(', ')}</td></tr>`,
-  );
-  return html`<div class="card"><table><thead><tr><th>Optimizer</th><th>${split} accuracy, %</th><th>training accuracy, %</th>
-<th>seconds a run</th><th>runs</th><th>seeds</th></tr></thead><tbody>${rows}</tbody></table></div>
-<p class="muted">After the last epoch; mean ± sample standard deviation over the seeds.</p>`;
+/** `drawn` has the groups with a colour. */
+function summaryTable(runs: readonly ReportRun[], drawn: readonly string[], reference: string | undefined): Html {
+  const summaries = summarize(runs, reference);
+  const columns = summaryColumns(summaries, reference);
+  const rows = summaries.map((summary) => {
+    const cells = columns.map(({ text }) => html`<td>${text(summary)}</td>`);
+    const index = drawn.indexOf(summary.group);
+    const colour = index < 0 ? html`<span class="swatch"></span>` : swatch(index);
+    return html`<tr><td>${colour}${summary.group}</td>${cells}</tr>`;
+  });
+  const titles = columns.map(({ title }) => html`<th>${title}</th>`);
+  const seeds = [...new Set(runs.map(({ seed }) => seed))].toSorted((a, b) => a - b).join(', ');
+  return html`<div class="card"><table><thead><tr><th>Optimizer</th>${titles}</tr></thead><tbody>${rows}</tbody></table></div>
+<p class="muted">Mean ± sample standard deviation over n seeds (${seeds}), after the last epoch. The generalization gap is held-out loss minus training loss.</p>`;
 }
 
-function panels(runs: readonly ReportRun[]): Html {
-  const groups = [...new Set(runs.map((run) => run.group))];
+function panels(runs: readonly ReportRun[], groups: readonly string[]): Html {
+  const shown = runs.filter(({ group }) => groups.includes(group));
   const figures = PANELS.flatMap((panel) => {
-    const drawing = drawPanel(panel, runs, groups);
+    const drawing = drawPanel(panel, shown, groups);
     return drawing === undefined ? [] : [html`<figure class="card"><h3>${panel.title}</h3>${drawing}</figure>`];
   });
-  const chips = groups.map((group, index) => html`<li>${swatch(index)}${group}</li>`);
-  return html`<ul class="legend">${chips}</ul><div class="panels">${figures}</div>`;
+  const several = shown.length > groups.length;
+  return html`${legend(groups)}<div class="panels">${figures}</div>
+<p class="muted">${several ? 'Line: mean over the seeds. Band: ± one standard deviation.' : ''}</p>`;
 }
+
+const legend = (names: readonly string[]) =>
+  html`<ul class="legend">${names.map((name, index) => html`<li>${swatch(index)}${name}</li>`)}</ul>`;
 
 const shown = (value: unknown): string => {
   if (Array.isArray(value)) return value.map(shown).join(', ');
@@ -68,8 +74,19 @@ function epochTable(run: ReportRun): Html {
 <th>validation %</th><th>test loss</th><th>test %</th><th>sharpness</th><th>learning rate</th></tr></thead><tbody>${rows}</tbody></table></details>`;
 }
 
+function sweepFigure(sweep: ReportSweep): Html {
+  return html`<figure class="card wide"><h3>Test accuracy over ${sweep.option}</h3>${legend(sweep.lines.map(({ name }) => name))}${drawSweep(sweep)}</figure>`;
+}
+
+function sweepSection(sweeps: readonly ReportSweep[]): Html {
+  if (sweeps.length === 0) return html``;
+  return html`<h2>Sweeps</h2>${sweeps.map(sweepFigure)}
+<p class="muted">Point: mean over the seeds after the last epoch. Band: ± one standard deviation. Dashed: an optimizer that was not swept.</p>`;
+}
+
 /** Draws the report of `runs`. The result is a whole HTML document without any reference to other files. */
 export function renderReport(runs: readonly ReportRun[], meta: ReportMeta): string {
+  const drawn = meta.drawn ?? [...new Set(runs.map((run) => run.group))];
   const notes = (meta.notes ?? []).map((note) => html`<p>${note}</p>`);
   return html`<!doctype html>
 <html lang="en">
@@ -78,10 +95,11 @@ export function renderReport(runs: readonly ReportRun[], meta: ReportMeta): stri
 <h1>${meta.title}</h1>
 <p class="muted">${meta.summary ?? ''}</p>
 <h2>Result</h2>
-${summaryTable(runs)}
+${summaryTable(runs, drawn, meta.reference)}
 ${notes}
+${sweepSection(meta.sweeps ?? [])}
 <h2>Curves</h2>
-${panels(runs)}
+${panels(runs, drawn)}
 <h2>How it was made</h2>
 <div class="columns"><div class="card"><h3>Settings</h3>${definitions(meta.options)}</div>
 <div class="card"><h3>Environment</h3>${definitions(meta.environment)}</div></div>

@@ -1,6 +1,7 @@
 // All commands of the CLI, in the order of `flatmin --help`.
 import type { CommandDefinition } from '../command.js';
 import { benchLoopCommand, benchStepCommand, benchTrainCommand } from './bench.js';
+import { compareCommand } from './compare.js';
 import { downloadCommand } from './data.js';
 import { demoCommand } from './demo.js';
 import { evalCommand } from './eval.js';
@@ -14,6 +15,7 @@ export const commands: readonly CommandDefinition[] = [
   doctorCommand,
   demoCommand,
   trainCommand,
+  compareCommand,
   evalCommand,
   predictCommand,
   modelsCommand,

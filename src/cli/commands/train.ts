@@ -1,37 +1,30 @@
 // `flatmin train`: trains a model of the zoo on a named data set and keeps checkpoints and a report in a run folder.
 import { existsSync } from 'node:fs';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { type Dataset, type FinishedHistory, models, Trainer } from '../../index.js';
-import { dtype, path } from '../../options/fields.js';
+import type { FinishedHistory } from '../../index.js';
+import { path } from '../../options/fields.js';
 import { type Context, defineCommand } from '../command.js';
-import { defaultModel, openSplit, zooOptionsFor } from '../data.js';
 import { describeEnvironment } from '../environment.js';
 import { EXIT } from '../failure.js';
-import { dataFields, optimizerFields, planOptimizer, trainerOptions, trainingFields } from '../fields.js';
+import { runFields } from '../fields.js';
 import { follow } from '../follow.js';
+import { optimizerEntry, planOptimizer } from '../optimizers.js';
+import { modelName, openImages, optionsFile, planTraining, readRun, saveOptions } from '../training.js';
 
 const schema = z.strictObject({
-  model: z.string().optional().describe('Name of the model (default: demo for digits, resnet20 for CIFAR)'),
-  ...dataFields,
-  ...optimizerFields,
-  ...trainingFields,
-  dtype,
+  ...runFields,
   runDir: path.optional().describe('Run folder (default: runs/<data>-<model>-<optimizer>-<time>)'),
   save: z.boolean().default(true).describe('Keep checkpoints, events and a report in the run folder'),
   resume: path.optional().describe('Run folder to go on from, with the same options unless flags say otherwise'),
-  test: z.boolean().default(true).describe('Evaluate the test split after each epoch'),
 });
-
-/** The command's options, kept in the run folder so that `--resume` and `--config` can start from them. */
-const OPTIONS_FILE = 'options.json';
 
 type TrainOptions = z.output<typeof schema>;
 
 export const trainCommand = defineCommand({
   name: 'train',
-  summary: 'train a model with SGD, Adam, AdamW, SAM or ASAM',
+  summary: 'train a model with SGD, Adam, AdamW, SAM, ASAM and others',
   details: `Ctrl-C finishes the step, writes a checkpoint and ends with code 130; a second Ctrl-C ends at once.
 
 Examples:
@@ -40,56 +33,28 @@ Examples:
   flatmin train --resume runs/sam`,
   schema,
   configOf: ({ resume }) =>
-    typeof resume === 'string' && existsSync(join(resume, OPTIONS_FILE)) ? join(resume, OPTIONS_FILE) : undefined,
+    typeof resume === 'string' && existsSync(optionsFile(resume)) ? optionsFile(resume) : undefined,
   run: train,
 });
 
 async function train(options: TrainOptions, context: Context): Promise<void> {
   const { output } = context;
-  // Wrong options are told before anything is loaded.
-  const [optimizerFor, settings] = [planOptimizer(options), trainerOptions(options)];
-  const [images, test] = await Promise.all([
-    openSplit(options, 'train'),
-    options.test ? openSplit(options, 'test') : undefined,
-  ]);
-  const { train: kept, validation } = splitOff(images, options);
-  const name = options.model ?? defaultModel(options.data);
-  using model = models.create(name, { ...zooOptionsFor(images), dtype: options.dtype, seed: options.seed });
+  const name = modelName(options);
+  const makeTraining = planTraining(options);
+  const images = await openImages(options);
   const runDir = options.save ? (options.runDir ?? options.resume ?? defaultRunDir(name, options)) : undefined;
-  const trainer = new Trainer({
-    model,
-    optimizer: optimizerFor(model),
-    train: kept,
-    ...(validation !== undefined && { validation }),
-    ...(test !== undefined && { test }),
-    ...settings,
-    ...(runDir !== undefined && { runDir }),
-    // Logs are read by people; a terminal is redrawn more often than a log needs a line.
-    stepEventMs: output.live ? 100 : 1000,
-  });
+  // Logs are read by people; a terminal is redrawn more often than a log needs a line.
+  using training = makeTraining(images, { runDir, stepEventMs: output.live ? 100 : 1000 });
+  const { model, trainer } = training;
   output.text(
-    `${name} (${model.parameterCount.toLocaleString('en')} parameters) on ${options.data}, ${kept.length} images, ${options.optimizer}`,
+    `${name} (${model.parameterCount.toLocaleString('en')} parameters) on ${options.data}, ${training.images} images, ${options.optimizer}`,
   );
-  if (runDir !== undefined) await saveOptions(runDir, options);
+  const { runDir: _, resume: __, ...kept } = options;
+  if (runDir !== undefined) await saveOptions(runDir, kept);
   const run = options.resume === undefined ? trainer.fit() : trainer.resume(options.resume);
   const history = await follow(run, output, { epochs: options.epochs, events: true });
   if (runDir !== undefined) await writeReport(runDir, history, name, options);
   finish(history, runDir, context);
-}
-
-/** Holds out the validation images before labels get noise: the best checkpoint is chosen on right labels. */
-function splitOff(
-  images: Dataset,
-  { validation, labelNoise, seed }: TrainOptions,
-): { train: Dataset; validation: Dataset | undefined } {
-  const [train = images, heldOut] = validation > 0 ? images.split([1 - validation, validation], { seed }) : [images];
-  return { train: labelNoise > 0 ? train.withLabelNoise(labelNoise, { seed }) : train, validation: heldOut };
-}
-
-async function saveOptions(runDir: string, options: TrainOptions): Promise<void> {
-  const { runDir: _, resume: __, ...kept } = options;
-  await mkdir(runDir, { recursive: true });
-  await writeFile(join(runDir, OPTIONS_FILE), `${JSON.stringify(kept, undefined, 2)}\n`);
 }
 
 /** A new folder a run, named so that a list of them is sorted by data, model and time. */
@@ -104,17 +69,14 @@ async function writeReport(
   model: string,
   options: TrainOptions,
 ): Promise<void> {
-  const run = {
-    group: options.optimizer.toUpperCase(),
-    seed: options.seed,
-    epochs: history.epochs,
-    seconds: history.result.seconds,
-  };
+  // The folder also knows the epochs of before a resume.
+  const epochs = readRun(runDir)?.epochs ?? history.epochs;
+  const run = { group: optimizerEntry(options.optimizer).title, seed: options.seed, epochs };
   // Loaded only when needed: the plotting library would double the start of every command.
   const { renderReport } = await import('../../report/index.js');
   const page = renderReport([run], {
-    title: `${model} on ${options.data}, ${options.optimizer.toUpperCase()}`,
-    options: { model, ...options },
+    title: `${model} on ${options.data}, ${run.group}`,
+    options: { ...options, model, ...planOptimizer(options).settings },
     environment: { ...describeEnvironment() },
   });
   await writeFile(join(runDir, 'report.html'), page);

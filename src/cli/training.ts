@@ -1,0 +1,117 @@
+// From the options of a run to a Trainer that is ready to start, and what a run leaves in its folder beside the Trainer's files.
+// `train`, `compare` and `demo` all train through this, so a run of one can be resumed or evaluated by another.
+import { existsSync, readFileSync } from 'node:fs';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type Dataset, type EpochEvent, type Model, models, type TrainEvent, Trainer } from '../index.js';
+import { defaultModel, openSplit, zooOptionsFor } from './data.js';
+import { type RunOptions, trainerOptions } from './fields.js';
+import { planOptimizer, type Values } from './optimizers.js';
+
+/** The images of a run, before any label noise. */
+export interface Images {
+  readonly train: Dataset;
+  readonly test: Dataset | undefined;
+}
+
+type ImageOptions = Pick<RunOptions, 'data' | 'dataDir' | 'test' | 'trainImages' | 'testImages'>;
+
+/** Opens the images that the options name; runs that share them open them once. */
+export async function openImages(options: ImageOptions): Promise<Images> {
+  const first = (images: Dataset, count: number | undefined) => (count === undefined ? images : images.take(count));
+  const [train, test] = await Promise.all([
+    openSplit(options, 'train'),
+    options.test ? openSplit(options, 'test') : undefined,
+  ]);
+  return { train: first(train, options.trainImages), test: test && first(test, options.testImages) };
+}
+
+/** Holds out the validation images before labels get noise: the best checkpoint is chosen on right labels. */
+function splitOff(
+  images: Dataset,
+  { validation, labelNoise, seed }: RunOptions,
+): { train: Dataset; validation: Dataset | undefined } {
+  const [train = images, heldOut] = validation > 0 ? images.split([1 - validation, validation], { seed }) : [images];
+  return { train: labelNoise > 0 ? train.withLabelNoise(labelNoise, { seed }) : train, validation: heldOut };
+}
+
+/** A model and its Trainer. */
+export interface Training extends Disposable {
+  readonly model: Model;
+  readonly trainer: Trainer;
+  /** Images of the training set that are left after holding out. */
+  readonly images: number;
+}
+
+/** How a run is recorded; it does not change what it computes. */
+interface Recording {
+  readonly runDir?: string | undefined;
+  readonly stepEventMs: number;
+}
+
+/** Checks the options and gives the function that makes the Trainer; wrong options are told before images are opened. */
+export function planTraining(options: RunOptions): (images: Images, recording: Recording) => Training {
+  const [{ create }, settings] = [planOptimizer(options), trainerOptions(options)];
+  return (images, { runDir, stepEventMs }) => {
+    const { train, validation } = splitOff(images.train, options);
+    const { dtype, seed } = options;
+    const model = models.create(modelName(options), { ...zooOptionsFor(images.train), dtype, seed });
+    const trainer = new Trainer({
+      ...{ model, optimizer: create(model), train, ...settings, stepEventMs },
+      ...(validation !== undefined && { validation }),
+      ...(images.test !== undefined && { test: images.test }),
+      ...(runDir !== undefined && { runDir }),
+    });
+    return { model, trainer, images: train.length, [Symbol.dispose]: () => model.dispose() };
+  };
+}
+
+/** Name of the model that a run trains. */
+export const modelName = ({ model, data }: Pick<RunOptions, 'model' | 'data'>) => model ?? defaultModel(data);
+
+const OPTIONS_FILE = 'options.json';
+
+/** Keeps a run's options in its folder, so that `train --resume` and `--config` can start from them. */
+export async function saveOptions(runDir: string, options: Values): Promise<void> {
+  await mkdir(runDir, { recursive: true });
+  await writeFile(optionsFile(runDir), `${JSON.stringify(options, undefined, 2)}\n`);
+}
+
+/** Where a run's options lie. */
+export const optionsFile = (runDir: string) => join(runDir, OPTIONS_FILE);
+
+/** What a run folder tells about its run. */
+export interface KeptRun {
+  readonly options: Values;
+  /** The epochs that are done. */
+  readonly epochs: readonly EpochEvent[];
+  readonly finished: boolean;
+  /** Whether there is a checkpoint to go on from. */
+  readonly resumable: boolean;
+}
+
+/** Reads a run folder; nothing when no run was begun in it. */
+export function readRun(runDir: string): KeptRun | undefined {
+  if (!existsSync(optionsFile(runDir))) return undefined;
+  const events = readEvents(join(runDir, 'events.jsonl'));
+  const last = events.at(-1);
+  return {
+    options: JSON.parse(readFileSync(optionsFile(runDir), 'utf8')) as Values,
+    epochs: events.filter((event) => event.type === 'epoch').map(withNumbers),
+    finished: last?.type === 'end' && last.reason === 'finished',
+    resumable: existsSync(join(runDir, 'checkpoints', 'last', 'state.json')),
+  };
+}
+
+/** JSON has no NaN: a loss that was not finite lies there as null. */
+function withNumbers(event: EpochEvent): EpochEvent {
+  for (const scores of [event.train, event.validation, event.test]) if (scores) scores.loss ??= Number.NaN;
+  return event;
+}
+
+/** The events of a run; a line that was cut off when the process ended is the last and left out. */
+function readEvents(file: string): TrainEvent[] {
+  if (!existsSync(file)) return [];
+  const lines = readFileSync(file, 'utf8').split('\n');
+  return lines.slice(0, -1).map((line) => JSON.parse(line) as TrainEvent);
+}
