@@ -117,7 +117,7 @@ export function drawChart({ title, x, y, marks, width = 480, height = 280 }: Cha
   const { document } = parseHTML('<!doctype html><html><body></body></html>');
   const figure = Plot.plot({
     ...{ document, width, height, x, y, marks: [...marks], grid: true, ariaLabel: title },
-    ...{ marginLeft: 52, marginBottom: 38 },
+    ...{ marginLeft: 52, marginBottom: 38, marginTop: 26 },
   });
   figure.setAttribute('role', 'img');
   return new Html(figure.outerHTML);

@@ -25,7 +25,7 @@ function summaryTable(runs: readonly ReportRun[], drawn: readonly string[], refe
   });
   const titles = columns.map(({ title }) => html`<th>${title}</th>`);
   const seeds = [...new Set(runs.map(({ seed }) => seed))].toSorted((a, b) => a - b).join(', ');
-  return html`<div class="card"><table><thead><tr><th>Optimizer</th>${titles}</tr></thead><tbody>${rows}</tbody></table></div>
+  return html`<div class="card result"><table><thead><tr><th>Optimizer</th>${titles}</tr></thead><tbody>${rows}</tbody></table></div>
 <p class="muted">Mean ± sample standard deviation over n seeds (${seeds}), after the last epoch. The generalization gap is held-out loss minus training loss.</p>`;
 }
 

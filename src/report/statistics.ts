@@ -130,7 +130,7 @@ export function summaryColumns(summaries: readonly GroupSummary[], reference?: s
     ...(split === undefined ? [] : heldOut),
     { title: 'training accuracy, %', text: ({ trainAccuracy }) => spreadText(trainAccuracy, 2, 100) },
     { title: 'epochs', text: ({ epochs }) => String(epochs) },
-    { title: 's/epoch', text: ({ secondsPerEpoch }) => spreadText(secondsPerEpoch, 1) },
+    { title: 's/epoch', text: ({ secondsPerEpoch }) => spreadText(secondsPerEpoch, secondsPerEpoch.mean < 10 ? 2 : 1) },
     { title: 'img/s', text: ({ imagesPerSecond }) => spreadText(imagesPerSecond, 0) },
     ...(summaries.some(({ relativeTime }) => relativeTime !== undefined) ? [relative] : []),
     { title: 'n', text: ({ seeds }) => String(seeds.length) },

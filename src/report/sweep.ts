@@ -19,21 +19,31 @@ export function drawSweep({ option, lines }: ReportSweep): Html {
     level === undefined ? [] : levelMarks(pointAt(0, level, 100), index),
   );
   return drawChart({
-    ...{ title: `Test accuracy over ${option}`, width: 760, height: 340 },
+    ...{ title: `Test accuracy over ${option}`, width: 980, height: 360 },
     x: {
-      label: option,
-      ...(numeric ? numericAxis(values.map(Number)) : { type: 'point', domain: values.map(String) }),
+      axis: null,
+      inset: 14,
+      ...(numeric ? { type: scaleOf(values.map(Number)) } : { type: 'point', domain: values.map(String) }),
     },
     y: { label: 'test accuracy (%)', nice: true },
-    marks: [...levels, ...series.flatMap((points, index) => curveMarks(points, index, true))],
+    marks: [
+      ...valueAxis(option, numeric ? values.map(Number) : values.map(String)),
+      ...levels,
+      ...series.flatMap((points, index) => curveMarks(points, index, true)),
+    ],
   });
 }
 
-function numericAxis(values: readonly number[]): Plot.ScaleOptions {
+function scaleOf(values: readonly number[]): 'log' | 'linear' {
   const [low, high] = [Math.min(...values), Math.max(...values)];
-  const ticks = { ticks: values.toSorted((a, b) => a - b), tickFormat: String };
-  return low > 0 && high / low >= LOGARITHMIC ? { type: 'log', ...ticks } : { ...ticks, inset: 8 };
+  return low > 0 && high / low >= LOGARITHMIC ? 'log' : 'linear';
 }
+
+/** An axis with a label at each swept value; a logarithmic scale would label some of them only. */
+const valueAxis = (label: string, values: readonly (number | string)[]): Plot.Markish[] => [
+  Plot.gridX(values),
+  Plot.axisX(values, { text: String, label }),
+];
 
 function levelMarks({ mean, low, high }: Point, index: number): Plot.Markish[] {
   const { stroke } = strokeOf(index);

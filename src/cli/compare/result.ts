@@ -1,5 +1,5 @@
 // What a comparison has found, as the same figures in three forms: a table for the terminal, a JSON document and a page.
-import { type GroupSummary, type Spread, spread, summarize, summaryColumns } from '../../report/statistics.js';
+import { type Spread, spread, summarize, summaryColumns } from '../../report/statistics.js';
 import type { ReportMeta, ReportSweep, SweepLine } from '../../report/types.js';
 import { describeEnvironment } from '../environment.js';
 import { planOptimizer, type Values } from '../optimizers.js';
@@ -62,16 +62,18 @@ export function comparisonDocument(plan: ComparisonPlan, outcome: Outcome, share
   };
 }
 
+/** Accuracy of a setting's runs after their last epoch. */
+const accuracyOf = ({ name }: Setting, { runs }: Outcome, split: 'test' | 'validation') =>
+  spread(runs.filter(({ group }) => group === name).flatMap(({ epochs }) => epochs.at(-1)?.[split]?.accuracy ?? []));
+
 /** One sweep for each swept option: a line for every optimizer with its other options settled. */
-export function sweepsOf({ settings, sweptOptions }: ComparisonPlan, { runs }: Outcome): ReportSweep[] {
-  const accuracyOf = ({ name }: Setting) =>
-    spread(runs.filter(({ group }) => group === name).flatMap(({ epochs }) => epochs.at(-1)?.test?.accuracy ?? []));
-  const withResult = settings.filter((setting) => accuracyOf(setting).n > 0);
+function sweepsOf({ settings, sweptOptions }: ComparisonPlan, outcome: Outcome): ReportSweep[] {
+  const withResult = settings.filter((setting) => accuracyOf(setting, outcome, 'test').n > 0);
   return sweptOptions.map((option) => {
     const lines = new Map<string, SweepLine>();
     for (const setting of withResult) {
       const { [option]: value, ...others } = setting.swept;
-      const accuracy = accuracyOf(setting);
+      const accuracy = accuracyOf(setting, outcome, 'test');
       const name = withOptions(setting.family, others);
       if (value === undefined) lines.set(name, { name, points: [], level: accuracy });
       else lines.set(name, { name, points: [...(lines.get(name)?.points ?? []), { value, accuracy }] });
@@ -80,16 +82,16 @@ export function sweepsOf({ settings, sweptOptions }: ComparisonPlan, { runs }: O
   });
 }
 
-/** The settings whose curves are drawn: all, or with sweeps the best one of each optimizer. */
-function drawnGroups(plan: ComparisonPlan, summaries: readonly GroupSummary[]): string[] {
-  if (plan.sweptOptions.length === 0) return summaries.map(({ group }) => group);
-  const best = new Map<string, GroupSummary>();
-  for (const summary of summaries) {
-    const { family } = settingOf(plan, summary.group);
-    const rival = best.get(family);
-    if (rival === undefined || summary.accuracy.mean > rival.accuracy.mean) best.set(family, summary);
+/** The settings whose curves are drawn: all, or with sweeps the best of each optimizer on the split `by`. */
+function drawnGroups({ settings }: ComparisonPlan, outcome: Outcome, by: 'test' | 'validation'): string[] {
+  const found = settings.filter(({ name }) => outcome.runs.some(({ group }) => group === name));
+  const mean = (setting: Setting) => accuracyOf(setting, outcome, by).mean;
+  const best = new Map<string, Setting>();
+  for (const setting of found) {
+    const rival = best.get(setting.family);
+    if (rival === undefined || mean(setting) > mean(rival)) best.set(setting.family, setting);
   }
-  return [...best.values()].map(({ group }) => group);
+  return [...best.values()].map(({ name }) => name);
 }
 
 /** The page as HTML. */
@@ -97,7 +99,8 @@ export async function comparisonPage(plan: ComparisonPlan, outcome: Outcome, hea
   // Loaded only when needed: the plotting library would double the start of every command.
   const { renderReport } = await import('../../report/index.js');
   const reference = referenceOf(plan);
-  const drawn = drawnGroups(plan, summarize(outcome.runs));
+  const by = outcome.runs.some(({ plan: { options } }) => options.validation > 0) ? 'validation' : 'test';
+  const drawn = drawnGroups(plan, outcome, by);
   const swept = plan.sweptOptions.length > 0;
   const meta: ReportMeta = {
     title: heading.title,
@@ -113,7 +116,7 @@ export async function comparisonPage(plan: ComparisonPlan, outcome: Outcome, hea
     environment: { ...describeEnvironment() },
     notes: [
       ...heading.notes,
-      ...(swept ? ['Curves show each optimizer at the swept values with the highest mean test accuracy.'] : []),
+      ...(swept ? [`Curves show each optimizer at the swept values with the highest mean ${by} accuracy.`] : []),
       ...missing(plan, outcome),
     ],
     ...(reference !== undefined && { reference }),

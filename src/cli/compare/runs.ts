@@ -1,14 +1,13 @@
 // Trains the runs of a comparison in this process, several at once if asked: each has its own thread, they share the images,
 // and Ctrl-C stops all of them after a step. What a folder holds from before is taken over or gone on with, not run again.
-import { rm } from 'node:fs/promises';
 import type { EpochEvent, Run } from '../../index.js';
 import type { ReportRun } from '../../report/index.js';
-import { describeFailure, UsageError } from '../failure.js';
+import { describeFailure, EXIT, exitCodeOf } from '../failure.js';
 import { onInterrupt } from '../interrupt.js';
-import { optimizerEntry, type Values } from '../optimizers.js';
 import type { Output } from '../output.js';
-import { type Images, type KeptRun, planTraining, readRun, saveOptions } from '../training.js';
-import { Board, type BoardRun } from './board.js';
+import { type Images, planTraining, readRun } from '../training.js';
+import { Board } from './board.js';
+import { inOrder, type Job, jobsOf, prepareFolder, shareDone } from './jobs.js';
 import type { PlannedRun } from './plan.js';
 
 /** A run that is over; its group is the name of its setting. */
@@ -35,79 +34,25 @@ export interface Outcome {
   readonly stopped: boolean;
 }
 
-/** A planned run and what its folder holds of it. */
-interface Job extends BoardRun {
-  readonly plan: PlannedRun;
-  readonly kept: KeptRun | undefined;
-}
-
-/** Settings of where and how fast, which do not change what a run computes. */
-const CHANGEABLE = new Set(['dataDir', 'threads', 'loaderThreads']);
-
-/** Looks at the folders of the runs. @throws {@link UsageError} when one holds a run with other options. */
-function jobsOf(plans: readonly PlannedRun[]): Job[] {
-  return plans.map((plan) => {
-    const { setting, options, runDir } = plan;
-    const kept = runDir === undefined ? undefined : readRun(runDir);
-    if (runDir !== undefined && kept !== undefined) requireSame(kept.options, options, runDir);
-    const passes = optimizerEntry(setting.optimizer).wraps ? 2 : 1;
-    return {
-      ...{ plan, kept, name: `${setting.name}, seed ${options.seed}` },
-      ...{ epochs: options.epochs, cost: options.epochs * passes },
-    };
-  });
-}
-
-function requireSame(before: Values, now: Values, runDir: string): void {
-  const show = (value: unknown) => JSON.stringify(value) ?? 'not given';
-  const keys = [...new Set([...Object.keys(before), ...Object.keys(now)])];
-  const key = keys.find((name) => !CHANGEABLE.has(name) && show(before[name]) !== show(now[name]));
-  if (key === undefined) return;
-  throw new UsageError(
-    `${runDir} holds a run with another '${key}': it was ${show(before[key])} and is ${show(now[key])}; choose another --out, or the same options to go on`,
-  );
-}
-
-/** Trains what is not finished yet, `jobs` runs at once. */
+/** Trains what is not finished yet, `atOnce` runs at once. */
 export async function trainRuns(
   plans: readonly PlannedRun[],
   openImages: () => Promise<Images>,
-  jobs: number,
+  atOnce: number,
   output: Output,
 ): Promise<Outcome> {
-  const all = jobsOf(plans);
-  const todo = all.filter(({ kept }) => kept?.finished !== true);
-  tellPlan(all, todo, output);
-  const results = new Map<PlannedRun, FinishedRun>();
-  for (const { plan, kept } of all) if (kept?.finished === true) results.set(plan, finishedRun(plan, kept.epochs));
-  const failures: FailedRun[] = [];
+  const jobs = jobsOf(plans);
+  const todo = jobs.filter(({ kept }) => kept?.finished !== true);
+  tellPlan(jobs, todo, output);
   const start = performance.now();
-  const active = new Set<Run>();
-  using interrupt = onInterrupt(() => {
-    for (const run of active) run.stop();
+  const crew = new Crew(todo, output);
+  using interrupt = onInterrupt(() => crew.stop());
+  if (todo.length > 0) await crew.train(await openImages(), atOnce);
+  const runs = jobs.flatMap((job) => {
+    const epochs = job.kept?.finished === true ? job.kept.epochs : crew.finished.get(job);
+    return epochs === undefined ? [] : [finishedRun(job.plan, epochs)];
   });
-  if (todo.length > 0) {
-    const images = await openImages();
-    const board = new Board(
-      todo.map((run) => ({ run, share: shareDone(run) })),
-      output,
-    );
-    const queue = inOrder(todo);
-    const work = async () => {
-      for (let job = queue.shift(); job !== undefined && !interrupt.requested; job = queue.shift()) {
-        try {
-          const epochs = await trainOne(job, images, { active, board, output });
-          if (epochs !== undefined) results.set(job.plan, finishedRun(job.plan, epochs));
-        } catch (error) {
-          const message = describeFailure(error, false);
-          board.failed(job, message);
-          failures.push({ group: job.plan.setting.name, seed: job.plan.options.seed, message });
-        }
-      }
-    };
-    await Promise.all(Array.from({ length: jobs }, work));
-  }
-  const runs = plans.flatMap((plan) => results.get(plan) ?? []);
+  const { failures } = crew;
   const stopped = interrupt.requested && runs.length + failures.length < plans.length;
   return { runs, failures, seconds: (performance.now() - start) / 1000, stopped };
 }
@@ -115,12 +60,6 @@ export async function trainRuns(
 const finishedRun = (plan: PlannedRun, epochs: readonly EpochEvent[]): FinishedRun => ({
   ...{ plan, epochs, group: plan.setting.name, seed: plan.options.seed },
 });
-
-const shareDone = ({ kept, epochs }: Job) => (kept?.resumable === true ? kept.epochs.length / epochs : 0);
-
-/** Seed by seed, so that a comparison that is cut short compares something; in a seed, the slow runs first. */
-const inOrder = (todo: readonly Job[]) =>
-  todo.toSorted((a, b) => a.plan.options.seed - b.plan.options.seed || b.cost - a.cost);
 
 function tellPlan(all: readonly Job[], todo: readonly Job[], output: Output): void {
   const [finished, resumed] = [all.length - todo.length, todo.filter((job) => shareDone(job) > 0).length];
@@ -131,42 +70,82 @@ function tellPlan(all: readonly Job[], todo: readonly Job[], output: Output): vo
   output.text(`${all.length} runs${before.length > 0 ? `, ${before.join(', ')}` : ''}`);
 }
 
-interface Surroundings {
-  readonly active: Set<Run>;
-  readonly board: Board;
-  readonly output: Output;
-}
+/** Works through a queue of jobs. */
+class Crew {
+  /** The epochs of each finished job. */
+  readonly finished = new Map<Job, readonly EpochEvent[]>();
+  readonly failures: FailedRun[] = [];
+  readonly #queue: Job[];
+  readonly #active = new Set<Run>();
+  readonly #board: Board;
+  readonly #live: boolean;
+  #stopped = false;
 
-/** Trains one run to its end and gives all its epochs; nothing when it was stopped. */
-async function trainOne(
-  job: Job,
-  images: Images,
-  { active, board, output }: Surroundings,
-): Promise<readonly EpochEvent[] | undefined> {
-  const { options, runDir } = job.plan;
-  using training = planTraining(options)(images, { runDir, stepEventMs: output.live ? 100 : 1000 });
-  await prepareFolder(job);
-  const goesOn = runDir !== undefined && job.kept?.resumable === true;
-  const run = goesOn ? training.trainer.resume(runDir) : training.trainer.fit();
-  active.add(run);
-  try {
-    for await (const event of run) {
-      if (event.type === 'step') board.step(job, event);
-      else if (event.type === 'epoch') board.epoch(job, event);
-    }
-    const { epochs, reason } = await run;
-    if (reason !== 'finished') return undefined;
-    board.finished(job, epochs.at(-1));
-    // The folder also knows the epochs of before.
-    return runDir === undefined ? epochs : readRun(runDir)?.epochs;
-  } finally {
-    active.delete(run);
+  constructor(todo: readonly Job[], output: Output) {
+    this.#queue = inOrder(todo);
+    this.#board = new Board(
+      todo.map((run) => ({ run, share: shareDone(run) })),
+      output,
+    );
+    this.#live = output.live;
   }
-}
 
-/** Leaves the folder of a run that goes on; one that was killed before its first checkpoint is begun anew. */
-async function prepareFolder({ plan: { options, runDir }, kept }: Job): Promise<void> {
-  if (runDir === undefined || kept?.resumable === true) return;
-  if (kept !== undefined) await rm(runDir, { recursive: true });
-  await saveOptions(runDir, options);
+  /** Stops the runs after their step and begins no other. */
+  stop(): void {
+    this.#stopped = true;
+    for (const run of this.#active) run.stop();
+  }
+
+  /** @throws what is wrong with the options of a run, since it is wrong with all of the comparison. */
+  async train(images: Images, atOnce: number): Promise<void> {
+    const workers = Array.from({ length: atOnce }, () => this.#work(images));
+    for (const outcome of await Promise.allSettled(workers)) if (outcome.status === 'rejected') throw outcome.reason;
+  }
+
+  async #work(images: Images): Promise<void> {
+    for (let job = this.#queue.shift(); job !== undefined && !this.#stopped; job = this.#queue.shift()) {
+      try {
+        const epochs = await this.#trainOne(job, images);
+        if (epochs !== undefined) this.finished.set(job, epochs);
+      } catch (error) {
+        this.#failed(job, error);
+      }
+    }
+  }
+
+  #failed(job: Job, error: unknown): void {
+    if (exitCodeOf(error) === EXIT.usage) {
+      this.stop();
+      throw error;
+    }
+    const message = describeFailure(error, false);
+    this.#board.failed(job, message);
+    this.failures.push({ group: job.plan.setting.name, seed: job.plan.options.seed, message });
+  }
+
+  /** Trains one run to its end and gives all its epochs; nothing when it was stopped. */
+  async #trainOne(job: Job, images: Images): Promise<readonly EpochEvent[] | undefined> {
+    const { options, runDir } = job.plan;
+    using training = planTraining(options)(images, { runDir, stepEventMs: this.#live ? 100 : 1000 });
+    await prepareFolder(job);
+    const goesOn = runDir !== undefined && job.kept?.resumable === true;
+    const run = goesOn ? training.trainer.resume(runDir) : training.trainer.fit();
+    this.#active.add(run);
+    // The signal may have come while the run was being made.
+    if (this.#stopped) run.stop();
+    try {
+      for await (const event of run) {
+        if (event.type === 'step') this.#board.step(job, event);
+        else if (event.type === 'epoch') this.#board.epoch(job, event);
+      }
+      const { epochs, reason } = await run;
+      if (reason !== 'finished') return undefined;
+      // The folder also knows the epochs of before.
+      const all = (runDir === undefined ? undefined : readRun(runDir)?.epochs) ?? epochs;
+      this.#board.finished(job, all.at(-1));
+      return all;
+    } finally {
+      this.#active.delete(run);
+    }
+  }
 }
