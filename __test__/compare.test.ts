@@ -4,6 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type ComparisonOptions, planComparison } from '../src/cli/compare/plan.js';
+import { dataFields, trainingFields } from '../src/cli/fields.js';
+import { optimizerEntry, optimizerNames } from '../src/cli/optimizers.js';
 import type { EndEvent, EpochEvent, StartEvent } from '../src/index.js';
 import { median, spread, spreadText } from '../src/report/statistics.js';
 import { flatmin, jsonLines } from './support/cli.js';
@@ -242,6 +244,21 @@ it('a sweep trains the grid of its values and keeps other optimizers as levels',
   expect(page).toContain('Test accuracy over scale');
 });
 
+it('every optimizer can be compared', async () => {
+  const out = join(folder, 'all');
+  const args = ['compare', ...SMALL, '--optimizers', optimizerNames.join(','), '--seeds', '1', '--epochs', '1'];
+  // Ten steps, so that the random ones among the optimizers draw this and that.
+  args.push('--batch-size', '32');
+  const { code, stderr, stdout } = await flatmin([...args, '--jobs', '2', '--out', out, '--json']);
+  expect(stderr).toBe('');
+  expect(code).toBe(0);
+  const { groups } = JSON.parse(stdout) as Document;
+  expect(groups.map(({ name }) => name)).toEqual(optimizerNames.map((name) => optimizerEntry(name).title));
+  // Runs of one seed start from the same weights, so each algorithm has a result of its own.
+  const losses = new Set(groups.map(({ testLoss }) => testLoss.mean));
+  expect(losses.size).toBe(groups.length);
+});
+
 it('a run that diverges does not stop the others', async () => {
   const out = join(folder, 'diverging');
   const { code, stdout, stderr } = await flatmin([
@@ -265,6 +282,13 @@ it('a run that diverges does not stop the others', async () => {
   expect(document.complete).toBe(false);
   expect(document.groups.map(({ name }) => name)).toEqual(['SGD']);
   expect(document.failures).toMatchObject([{ group: 'SGD lr=1e+30', seed: 1 }]);
+});
+
+it('no option of an optimizer has the name of an option of the run', () => {
+  const ofOptimizers = optimizerNames.flatMap((name) => Object.keys(optimizerEntry(name).schema.shape));
+  const ofRuns = Object.keys({ ...dataFields, ...trainingFields });
+  // The seed is meant to be the same.
+  expect(ofRuns.filter((key) => ofOptimizers.includes(key))).toEqual(['seed']);
 });
 
 describe('the plan', () => {

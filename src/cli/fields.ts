@@ -32,8 +32,8 @@ export const trainingFields = {
     .array(wholeNumber)
     .min(1)
     .optional()
-    .describe('Epochs at which schedule step multiplies the learning rate by gamma'),
-  gamma: nonNegative.optional().describe('Multiplier of schedule step (default: 0.1)'),
+    .describe('Epochs at which schedule step multiplies the learning rate by its gamma'),
+  scheduleGamma: nonNegative.optional().describe('Multiplier of schedule step (default: 0.1)'),
   labelSmoothing: fraction.default(0).describe("Label smoothing, PyTorch's form"),
   augment: z
     .enum(['none', 'standard'])
@@ -76,10 +76,10 @@ export function trainerOptions(options: z.output<typeof trainingSchema>) {
 }
 
 function scheduleOf(options: z.output<typeof trainingSchema>) {
-  const { schedule: type, warmupEpochs, milestones, gamma } = options;
+  const { schedule: type, warmupEpochs, milestones, scheduleGamma: gamma } = options;
   if (type !== 'step') {
     if (milestones !== undefined || gamma !== undefined)
-      throw new UsageError(`options 'milestones' and 'gamma' need --schedule step`);
+      throw new UsageError(`options 'milestones' and 'scheduleGamma' need --schedule step`);
     return { type, warmupEpochs };
   }
   if (milestones === undefined)

@@ -1,18 +1,10 @@
 // The optimizers that the command line knows by name, and the flags that follow from their schemas.
 // A new optimizer is one line in `optimizers`: its class, its schema and, where it has one, the radius it starts from.
 import { z } from 'zod';
-import { Adam, AdamW, ASAM, type Model, type Optimizer, SAM, SGD } from '../index.js';
-import {
-  adamSchema,
-  adamwSchema,
-  asamPresets,
-  asamSchema,
-  parseOptions,
-  samPresets,
-  samSchema,
-  sgdSchema,
-  suggestion,
-} from '../options/index.js';
+import type { Model, Optimizer } from '../index.js';
+import * as flatmin from '../index.js';
+import * as schemas from '../options/index.js';
+import { asamPresets, parseOptions, samPresets, suggestion } from '../options/index.js';
 import { UsageError } from './failure.js';
 import { type FieldInfo, inspect } from './options.js';
 
@@ -42,18 +34,35 @@ const plain = (Class: OptimizerClass<Model>, schema: z.ZodObject, defaults: Valu
   create: (model, options) => new Class(model as Model, options),
 });
 
-const around = (Class: OptimizerClass<Optimizer>, schema: z.ZodObject, rho: number): OptimizerEntry => ({
+const around = (
+  Class: OptimizerClass<Optimizer>,
+  schema: z.ZodObject,
+  rho = defaultOf(schema.shape.rho),
+): OptimizerEntry => ({
   ...{ title: Class.name, schema, defaults: {}, rho, wraps: true },
   create: (base, options) => new Class(base as Optimizer, options),
 });
 
+const defaultOf = (field: z.core.$ZodType | undefined) => field && (inspect(field)?.default as number | undefined);
+
 /** Every optimizer by its name on the command line. */
 export const optimizers: Readonly<Record<string, OptimizerEntry>> = {
-  sgd: plain(SGD, sgdSchema, { momentum: 0.9, weightDecay: 5e-4 }),
-  adam: plain(Adam, adamSchema),
-  adamw: plain(AdamW, adamwSchema),
-  sam: around(SAM, samSchema, samPresets.paper.rho),
-  asam: around(ASAM, asamSchema, asamPresets.paper.rho),
+  sgd: plain(flatmin.SGD, schemas.sgdSchema, { momentum: 0.9, weightDecay: 5e-4 }),
+  adam: plain(flatmin.Adam, schemas.adamSchema),
+  adamw: plain(flatmin.AdamW, schemas.adamwSchema),
+  sam: around(flatmin.SAM, schemas.samSchema, samPresets.paper.rho),
+  asam: around(flatmin.ASAM, schemas.asamSchema, asamPresets.paper.rho),
+  gsam: around(flatmin.GSAM, schemas.gsamSchema),
+  looksam: around(flatmin.LookSAM, schemas.lookSamSchema),
+  esam: around(flatmin.ESAM, schemas.esamSchema),
+  rst: around(flatmin.RST, schemas.rstSchema),
+  grst: around(flatmin.GRST, schemas.grstSchema),
+  wsam: around(flatmin.WSAM, schemas.wsamSchema),
+  fsam: around(flatmin.FSAM, schemas.fsamSchema),
+  msam: around(flatmin.MSAM, schemas.msamSchema),
+  samon: around(flatmin.SAMON, schemas.samOnSchema),
+  random: around(flatmin.RandomPerturbation, schemas.randomPerturbationSchema),
+  extragradient: around(flatmin.Extragradient, schemas.extragradientSchema),
 };
 
 /** Names of all optimizers. */
@@ -62,7 +71,7 @@ const baseNames = optimizerNames.filter((name) => optimizers[name]?.wraps === fa
 
 /** The optimizer of that name. @throws {@link UsageError} with the nearest right name. */
 export function optimizerEntry(name: string): OptimizerEntry {
-  const entry = optimizers[name];
+  const entry = Object.hasOwn(optimizers, name) ? optimizers[name] : undefined;
   if (entry !== undefined) return entry;
   throw new UsageError(
     `unknown optimizer '${name}'${suggestion(name, optimizerNames)} (one of ${optimizerNames.join(', ')})`,
@@ -71,35 +80,36 @@ export function optimizerEntry(name: string): OptimizerEntry {
 
 const SEED = 'seed';
 
-/** One option as the optimizers that have it describe it. */
+/** An option as one of the optimizers that have it describes it. */
 interface Owner {
   readonly name: string;
   readonly field: z.core.$ZodType;
-  readonly info: FieldInfo;
+  /** Nothing for an option that is an object: config files can set it, flags cannot. */
+  readonly info: FieldInfo | undefined;
 }
 
-/** Options that a flag can set, by key; an option that is an object is for programs alone. */
+/** The options of optimizers, by key. A run has one seed, and an optimizer that draws at random gets it. */
 function optionsOf(names: readonly string[]): Map<string, Owner[]> {
   const owners = new Map<string, Owner[]>();
   for (const name of names) {
-    const { schema, defaults } = optimizerEntry(name);
+    const { schema, defaults, rho } = optimizerEntry(name);
     for (const [key, field] of Object.entries(schema.shape)) {
+      if (key === SEED) continue;
       const info = inspect(field);
-      // A run has one seed; an optimizer that draws at random gets it from there.
-      if (info === undefined || key === SEED) continue;
-      const owner = { name, field, info: { ...info, default: defaults[key] ?? info.default } };
-      owners.set(key, [...(owners.get(key) ?? []), owner]);
+      const value = defaults[key] ?? (key === 'rho' ? rho : info?.default);
+      owners.set(key, [...(owners.get(key) ?? []), { name, field, info: info && { ...info, default: value } }]);
     }
   }
   return owners;
 }
 
 /** The flag of an option: never with a default, so that what was not given is left to the optimizer. */
-function flagField(key: string, owners: readonly Owner[], of: number): z.ZodType {
-  const choices = [...new Set(owners.flatMap(({ info }) => info.choices))];
+function flagField(key: string, owners: readonly Owner[]): z.ZodType {
+  const choices = [...new Set(owners.flatMap(({ info }) => info?.choices ?? []))];
   const inner = choices.length > 0 ? z.enum(choices as [string, ...string[]]) : withoutDefault(owners[0]?.field);
-  const names = owners.length === of ? '' : ` [${namesOf(owners)}]`;
-  return inner.optional().describe(`${key === 'rho' ? radiusText(owners) : optionText(owners)}${names}`);
+  return inner
+    .optional()
+    .describe(key === 'rho' ? `Radius of the neighbourhood${defaultText(owners)}` : optionText(owners));
 }
 
 function withoutDefault(field: z.core.$ZodType | undefined): z.ZodType {
@@ -108,39 +118,45 @@ function withoutDefault(field: z.core.$ZodType | undefined): z.ZodType {
   return inner;
 }
 
-const radiusText = (owners: readonly Owner[]) =>
-  `Radius of the neighbourhood (default: ${owners.map(({ name }) => `${optimizers[name]?.rho} for ${name}`).join(', ')}, or the preset's)`;
-
-/** Names by what `text` says of each owner. */
-function namesBy(owners: readonly Owner[], text: (info: FieldInfo) => string): [text: string, owners: Owner[]][] {
-  const found = new Map<string, Owner[]>();
-  for (const owner of owners) found.set(text(owner.info), [...(found.get(text(owner.info)) ?? []), owner]);
-  return [...found];
+/** Owners by what `text` says of them, the most first. */
+function groupBy(owners: readonly Owner[], text: (owner: Owner) => string): [text: string, owners: Owner[]][] {
+  const groups = new Map<string, Owner[]>();
+  for (const owner of owners) groups.set(text(owner), [...(groups.get(text(owner)) ?? []), owner]);
+  return [...groups].sort(([, a], [, b]) => b.length - a.length);
 }
 
 const namesOf = (owners: readonly Owner[]) => owners.map(({ name }) => name).join(', ');
 
-/** Description and default; where optimizers differ, each is told with their names. */
+/** More owners than this go without saying. */
+const FEW = 3;
+
+/** Description and default; where optimizers differ, what most mean comes first and the others follow with their names. */
 function optionText(owners: readonly Owner[]): string {
-  const texts = namesBy(owners, ({ description }) => description);
-  const parts = texts.map(
-    ([text, group]) => (texts.length > 1 ? `${namesOf(group)}: ` : '') + text + defaultText(group),
+  const [[text, most] = ['', []], ...others] = groupBy(
+    owners,
+    ({ info, field }) => info?.description ?? describe(field),
   );
-  return parts.join('; ');
+  const named = most.length <= FEW ? ` [${namesOf(most)}]` : '';
+  const further = others.map(([other, group]) => `; ${namesOf(group)}: ${other}${defaultText(group)}`);
+  return [text, defaultText(most), named, ...further].join('');
 }
 
+const describe = (field: z.core.$ZodType) => z.globalRegistry.get(field)?.description ?? '';
+
 function defaultText(owners: readonly Owner[]): string {
-  const defaults = namesBy(owners, (info) => [info.default ?? false].flat().join(','));
-  if (defaults.length > 1)
-    return ` (default: ${defaults.map(([value, group]) => `${value} for ${namesOf(group)}`).join('; ')})`;
-  const [value] = defaults[0] ?? [];
-  return value === undefined || value === 'false' ? '' : ` (default: ${value})`;
+  const defaults = groupBy(owners, ({ info }) => [info?.default ?? []].flat().join(',')).filter(
+    ([value]) => value !== '' && value !== 'false',
+  );
+  const [[value] = []] = defaults;
+  if (value === undefined) return '';
+  const text = defaults.map(([each, group]) => `${each} for ${namesOf(group)}`).join('; ');
+  return ` (default: ${defaults.length === 1 ? value : text})`;
 }
 
 const allOptions = optionsOf(optimizerNames);
 const baseOptions = optionsOf(baseNames);
-const fieldsOf = (options: Map<string, Owner[]>, of: number) =>
-  Object.fromEntries([...options].map(([key, owners]) => [key, flagField(key, owners, of)])) as object;
+const fieldsOf = (options: Map<string, Owner[]>) =>
+  Object.fromEntries([...options].map(([key, owners]) => [key, flagField(key, owners)])) as object;
 
 const base = z
   .enum(baseNames as [string, ...string[]])
@@ -151,7 +167,7 @@ const base = z
 export const isOptimizerOption = (key: string) => allOptions.has(key);
 
 /** Flags of the base optimizers alone. */
-export const baseFields = { base, ...fieldsOf(baseOptions, baseNames.length) };
+export const baseFields = { base, ...fieldsOf(baseOptions) };
 
 /** Which optimizer, and its settings. */
 export const optimizerFields = {
@@ -160,7 +176,7 @@ export const optimizerFields = {
     .default('asam')
     .describe('Optimizer'),
   base,
-  ...fieldsOf(allOptions, optimizerNames.length),
+  ...fieldsOf(allOptions),
 };
 
 /** Which optimizer a command line asks for, beside its options. */
@@ -195,18 +211,24 @@ export function planOptimizer(options: OptimizerChoice): OptimizerPlan {
   const misplaced = Object.keys(given).find((key) => !known.includes(key));
   if (misplaced !== undefined)
     throw new UsageError(`option '${misplaced}' does not apply to optimizer '${options.optimizer}'`);
-  if (!entry.wraps) {
-    const settings = settingsOf(entry, given, options);
-    return { create: (model) => entry.create(model, settings), settings };
-  }
+  const outer = settingsOf(entry, given, options);
+  if (!entry.wraps) return { create: (model) => entry.create(model, outer), settings: shown(outer) };
   const baseEntry = optimizerEntry(options.base);
-  const [outer, inner] = [settingsOf(entry, given, options), settingsOf(baseEntry, given, options)];
+  const inner = settingsOf(baseEntry, given, options);
   const { rho = 'preset' in given ? undefined : entry.rho } = outer;
   return {
     create: (model) => entry.create(baseEntry.create(model, inner), outer),
-    settings: { base: options.base, ...inner, ...outer, ...(rho !== undefined && { rho }) },
+    settings: shown({ base: options.base, ...inner, ...outer, rho }),
   };
 }
+
+/** Settings as reports show them: no seed, which is the run's, and nothing that is not set. */
+const shown = ({ [SEED]: _, ...settings }: Values): Values =>
+  Object.fromEntries(
+    Object.entries(settings).filter(
+      ([, value]) => value !== undefined && !(Array.isArray(value) && value.length === 0),
+    ),
+  );
 
 function settingsOf({ title, schema, defaults }: OptimizerEntry, given: Values, { seed }: OptimizerChoice): Values {
   const own = Object.entries({ ...given, seed }).filter(([key, value]) => key in schema.shape && value !== undefined);

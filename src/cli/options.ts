@@ -60,9 +60,9 @@ function kindOf(field: Field, def: z.core.$ZodTypes['_zod']['def']): Kind | unde
     case 'enum':
       return { ...plain, type: 'enum', choices: Object.values(def.entries).map(String) };
     case 'array':
-      return { ...plain, type: 'array', element: inspect(def.element) };
+      return listKind(inspect(def.element));
     case 'tuple':
-      return { ...plain, type: 'array', element: def.items[0] === undefined ? undefined : inspect(def.items[0]) };
+      return listKind(def.items[0] && inspect(def.items[0]));
     case 'string':
       return { ...plain, type: 'string' };
     case 'union':
@@ -71,6 +71,9 @@ function kindOf(field: Field, def: z.core.$ZodTypes['_zod']['def']): Kind | unde
       return undefined;
   }
 }
+
+const listKind = (element: FieldInfo | undefined): Kind | undefined =>
+  element && { type: 'array', integer: false, choices: [], element };
 
 /** Of several forms, a flag takes the list; without one, a number or a word. */
 function unionKind(forms: readonly FieldInfo[]): Kind | undefined {
