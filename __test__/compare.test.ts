@@ -319,6 +319,14 @@ describe('the plan', () => {
     expect(runs[1]?.options).not.toHaveProperty('momentum');
   });
 
+  it('takes options that are objects', () => {
+    const groups = [{ kinds: ['bias'], lr: 0.01 }];
+    const { settings, runs } = plan({ optimizers: [{ optimizer: 'sam', groups, clip: 5 }] });
+    expect(settings[0]?.name).toBe('SAM groups=[{"kinds":["bias"],"lr":0.01}] clip=5');
+    expect(settings[0]?.folder).toMatch(/^[\w.=+-]+$/);
+    expect(runs[0]?.options).toMatchObject({ groups, clip: { norm: 5 } });
+  });
+
   it('gives optimizers with one pass a step more epochs, unless they have their own', () => {
     const { runs } = plan({ optimizers: ['sgd', 'sgd:epochs=7', 'sam'], sgdEpochsFactor: 2 });
     expect(runs.map(({ options }) => options.epochs)).toEqual([20, 7, 10]);
@@ -340,6 +348,7 @@ describe('the plan', () => {
     [{ optimizers: ['sam:rho'] }, /'rho'.*an option and its value/],
     [{ optimizers: ['rho=1'] }, /names no optimizer/],
     [{ optimizers: ['sam', 'sam'] }, /'SAM' is there twice/],
+    [{ optimizers: [{ optimizer: 'sam', clip: { norm: -1 } }] }, /'clip.norm'.*-1/],
     [{ optimizers: [{ rho: 1 }] }, /without 'optimizer'/],
     [{ sweep: ['rhoo=1', '2'] }, /no option 'rhoo'.*did you mean 'rho'/],
     [{ optimizers: ['sgd'], sweep: ['rho=1', '2'] }, /sgd has no option 'rho'/],

@@ -6,22 +6,18 @@ import { TrainProgress } from './progress.js';
 
 interface FollowOptions {
   readonly epochs: number;
-  /** Put before each line, such as the name of the run in the demo. */
-  readonly label?: string;
   /** Event lines under --json; off where the caller prints its own document. */
   readonly events?: boolean;
-  /** Epoch lines in text mode; off where only the live line is wanted. */
-  readonly epochLines?: boolean;
 }
 
 /** Waits for the end of `run`. */
 export async function follow(run: Run, output: Output, options: FollowOptions): Promise<FinishedHistory> {
   using _interrupt = onInterrupt(() => run.stop());
-  const progress = new TrainProgress(output, options.epochs, options.label);
+  const progress = new TrainProgress(output, options.epochs);
   for await (const event of run) {
     if (options.events === true) output.event(event);
     if (event.type === 'step') progress.step(event);
-    else if (event.type === 'epoch' && options.epochLines !== false) progress.epoch(event);
+    else if (event.type === 'epoch') progress.epoch(event);
   }
   return run;
 }

@@ -42,20 +42,17 @@ export function epochLine(event: EpochEvent, epochs: number): string {
 export class TrainProgress {
   readonly #output: Output;
   readonly #epochs: number;
-  readonly #label: string;
 
-  /** @param label Put before the live line, such as the name of the run in the demo. */
-  constructor(output: Output, epochs: number, label = '') {
+  constructor(output: Output, epochs: number) {
     this.#output = output;
     this.#epochs = epochs;
-    this.#label = label === '' ? '' : `${label}  `;
   }
 
   step(event: StepEvent): void {
-    this.#output.progress(this.#label + stepLine(event, this.#epochs));
+    this.#output.progress(stepLine(event, this.#epochs));
   }
 
   epoch(event: EpochEvent): void {
-    this.#output.text(this.#label + epochLine(event, this.#epochs));
+    this.#output.text(epochLine(event, this.#epochs));
   }
 }

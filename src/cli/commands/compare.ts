@@ -23,7 +23,7 @@ const sharedFields = Object.fromEntries(
 
 const schema = z.strictObject({
   optimizers: z
-    .array(z.union([z.string(), z.record(z.string(), value)]))
+    .array(z.union([z.string(), z.record(z.string(), z.unknown())]))
     .min(1)
     .default(['sgd', 'sam', 'asam'])
     .describe('What is compared; options follow a colon, as in sam,asam:rho=1,eta=0.01'),

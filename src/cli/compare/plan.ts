@@ -65,7 +65,7 @@ export function planComparison(options: ComparisonOptions): ComparisonPlan {
   const sweeps = parseSweeps(options.sweep);
   for (const sweep of sweeps) checkSweep(sweep, specs, shared.base);
   const settings = specs.flatMap((spec) => settingsOf(spec, sweeps, shared.base));
-  const twice = settings.find(({ name }, index) => settings.findIndex((other) => other.name === name) !== index);
+  const twice = settings.find(({ folder }, index) => settings.findIndex((other) => other.folder === folder) !== index);
   if (twice !== undefined)
     throw new UsageError(`--optimizers: '${twice.name}' is there twice; give one of them other options`);
   checkShared(shared, settings);
@@ -125,7 +125,7 @@ function settingsOf(spec: Spec, sweeps: readonly Sweep[], base: string): Setting
     grid = grid.flatMap((point) => values.map((value) => ({ ...point, [option]: value })));
   return grid.map((swept) => {
     const all = { ...fixed, ...swept };
-    const folder = [optimizer, ...Object.entries(all).map(([key, value]) => `${key}=${String(value)}`)].join('-');
+    const folder = [optimizer, ...assignments(all)].join('-');
     // Only letters that every file system takes.
     return {
       name: nameOf(optimizer, all),
@@ -139,8 +139,10 @@ function settingsOf(spec: Spec, sweeps: readonly Sweep[], base: string): Setting
 }
 
 /** A name with options behind it: `ASAM rho=1`. */
-export const withOptions = (name: string, options: Values) =>
-  [name, ...Object.entries(options).map(([key, value]) => `${key}=${String(value)}`)].join(' ');
+export const withOptions = (name: string, options: Values) => [name, ...assignments(options)].join(' ');
+
+const assignments = (options: Values) =>
+  Object.entries(options).map(([key, value]) => `${key}=${typeof value === 'object' ? JSON.stringify(value) : value}`);
 
 const nameOf = (optimizer: string, given: Values) => withOptions(optimizerEntry(optimizer).title, given);
 
