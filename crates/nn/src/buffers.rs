@@ -101,8 +101,18 @@ impl BufferArena {
         self.batches_tracked[norm]
     }
 
-    pub(crate) fn set_batches_tracked(&mut self, norm: usize, count: i64) {
+    pub fn set_batches_tracked(&mut self, norm: usize, count: i64) {
         self.batches_tracked[norm] = count;
+    }
+
+    /// The committed statistics as they lie in memory, 1-D; models of one spec have the same offsets.
+    pub fn arena(&self) -> &Tensor {
+        &self.committed.arena
+    }
+
+    /// Passes staged since the last commit.
+    pub(crate) fn staged_passes(&self) -> i64 {
+        self.staged_passes.get()
     }
 
     /// Prepares the staged copy for one more pass. The first pass of a step starts from the committed statistics, the

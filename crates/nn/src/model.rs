@@ -93,7 +93,7 @@ impl Model {
         &self.buffers
     }
 
-    pub(crate) fn buffers_mut(&mut self) -> &mut BufferArena {
+    pub fn buffers_mut(&mut self) -> &mut BufferArena {
         &mut self.buffers
     }
 
@@ -138,7 +138,7 @@ impl Model {
     /// if a batch norm in training gets a single value for each channel.
     pub fn forward(&self, images: &Tensor, pass: Pass) -> Result<Tensor> {
         self.check_images(images)?;
-        if let Pass::Train { statistics: Statistics::Stage, .. } = pass {
+        if let Pass::Train { statistics: Statistics::Stage | Statistics::Average, .. } = pass {
             self.buffers.begin_pass()?;
         }
         let context = Context {

@@ -280,3 +280,26 @@ fn fused_layers_and_their_composite_twins_agree_and_only_the_twins_differentiate
     assert!(fused.2.unwrap_err().to_string().contains("second derivative"));
     composite.2.unwrap();
 }
+
+#[test]
+fn averaged_statistics_are_the_mean_over_passes_whatever_the_momentum_and_what_was_there() {
+    for relu in [true, false] {
+        let norm = json!({ "type": "batchNorm2d", "name": "bn", "momentum": 0.0 });
+        let after = if relu { json!({ "type": "relu" }) } else { json!({ "type": "flatten" }) };
+        let mut net = model([2, 3, 4], 24, json!([norm, after, { "type": "flatten" }]));
+        scramble(&mut net);
+        let before = net.buffers().batches_tracked(0);
+        let batches = [images(&net, 3), images(&net, 7) * 2.0 + 1.0, images(&net, 2) - 4.0];
+        for x in &batches {
+            let _ = net.forward(x, Pass::Train { statistics: Statistics::Average, mask_seed: 0 }).unwrap();
+        }
+        net.commit_statistics();
+        let mean_of =
+            |of: &dyn Fn(&Tensor) -> Tensor| Tensor::stack(&batches.each_ref().map(of), 0).mean_dim(0, false, None);
+        let axes = [0i64, 2, 3];
+        let found = net.buffers().committed(0);
+        close(&found.mean, &mean_of(&|x| x.mean_dim(&axes[..], false, Kind::Double)), 1e-12);
+        close(&found.variance, &mean_of(&|x| x.var_dim(&axes[..], true, false)), 1e-12);
+        assert_eq!(net.buffers().batches_tracked(0), before + 3);
+    }
+}

@@ -2,6 +2,7 @@
 
 mod adam;
 mod ascent;
+mod averaging;
 mod base;
 mod combine;
 mod config;
@@ -16,6 +17,7 @@ mod setting;
 mod sgd;
 mod step;
 
+pub use averaging::{AverageConfig, AverageCount, AverageStatistics, Averaging};
 pub use config::{
     Adaptive, BaseConfig, BatchNormPolicy, Clip, Decay, GroupConfig, MaskBy, Masks, MetricsFrom, OptimizerConfig,
     PNorm, ParameterKind, Perturb, Reduction, Restore, Scale, SharpnessConfig, Variant,

@@ -15,10 +15,22 @@ pub enum Target {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub enum Loss {
-    /// Softmax cross-entropy; with label smoothing s the target is (1 - s) one-hot + s / classes (torch's form).
+    /// Softmax cross-entropy; with label smoothing s the target t becomes (1 - s) t + s / classes (torch's form).
     CrossEntropy {
         #[serde(default)]
         label_smoothing: f64,
+        /// One weight a class, as torch's `weight`: the mean over class indices is divided by the sum of their weights,
+        /// that over distributions by the batch.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        class_weights: Option<Vec<f64>>,
+    },
+    /// `-w_c t_c (1 - p_c)^gamma log p_c` summed over classes, p = softmax(logits), mean over the batch (Lin 2017,
+    /// equation 5 for one class a sample; w is its alpha).
+    Focal {
+        #[serde(default = "default_gamma")]
+        gamma: f64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        class_weights: Option<Vec<f64>>,
     },
     /// Binary cross-entropy of each logit, mean over batch and classes.
     Bce,
@@ -28,76 +40,134 @@ pub enum Loss {
     Kl,
 }
 
+fn default_gamma() -> f64 {
+    2.0
+}
+
 impl Default for Loss {
     fn default() -> Self {
-        Self::CrossEntropy { label_smoothing: 0.0 }
+        Self::CrossEntropy { label_smoothing: 0.0, class_weights: None }
     }
 }
 
 impl Loss {
     /// # Errors
-    /// `ERR_FLATMIN_OPTION` for a smoothing outside [0, 1).
+    /// `ERR_FLATMIN_OPTION` for a smoothing outside [0, 1), a negative gamma, or weights that are negative or all 0.
     pub fn validate(&self) -> Result<()> {
+        let wrong = |option: &str, found: &dyn ToString, expected: &str| {
+            Err(Error::Option { option: format!("loss.{option}"), found: found.to_string(), expected: expected.into() })
+        };
         match self {
-            Self::CrossEntropy { label_smoothing } if !(0.0..1.0).contains(label_smoothing) => Err(Error::Option {
-                option: "loss.labelSmoothing".into(),
-                found: label_smoothing.to_string(),
-                expected: "at least 0 and below 1".into(),
+            Self::CrossEntropy { label_smoothing, .. } if !(0.0..1.0).contains(label_smoothing) => {
+                wrong("labelSmoothing", label_smoothing, "at least 0 and below 1")
+            }
+            Self::Focal { gamma, .. } if !(gamma.is_finite() && *gamma >= 0.0) => {
+                wrong("gamma", gamma, "a finite number of at least 0")
+            }
+            _ => match self.class_weights() {
+                Some(weights) if !are_weights(weights) => {
+                    let expected = "one finite number of at least 0 for each class, not all 0";
+                    wrong("classWeights", &format!("{weights:?}"), expected)
+                }
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// # Errors
+    /// `ERR_FLATMIN_OPTION` if there are class weights and not one for each class.
+    pub fn check_classes(&self, classes: i64) -> Result<()> {
+        match self.class_weights() {
+            Some(weights) if weights.len() as i64 != classes => Err(Error::Option {
+                option: "loss.classWeights".into(),
+                found: format!("a list of {}", weights.len()),
+                expected: format!("a list of {classes}, one weight for each class of the model"),
             }),
             _ => Ok(()),
+        }
+    }
+
+    fn class_weights(&self) -> Option<&[f64]> {
+        match self {
+            Self::CrossEntropy { class_weights, .. } | Self::Focal { class_weights, .. } => class_weights.as_deref(),
+            Self::Bce | Self::Mse | Self::Kl => None,
         }
     }
 
     /// The mean loss, a scalar that gradients flow through.
     ///
     /// # Errors
-    /// `ERR_FLATMIN_SHAPE` if the target does not fit the logits `[batch, classes]`.
+    /// `ERR_FLATMIN_SHAPE` if the target does not fit the logits `[batch, classes]`, `ERR_FLATMIN_OPTION` if the class
+    /// weights do not.
     pub fn apply(&self, logits: &Tensor, target: &Target) -> Result<Tensor> {
+        self.mean(&self.of_samples(logits, target)?, target)
+    }
+
+    /// The mean of what [`Self::of_samples`] gave for this target.
+    ///
+    /// # Errors
+    /// If libtorch fails.
+    pub fn mean(&self, losses: &Tensor, target: &Target) -> Result<Tensor> {
+        match (self, self.weights_like(losses)?, target) {
+            (Self::CrossEntropy { .. }, Some(weights), Target::Classes(labels)) => {
+                let of_labels = weights.f_index_select(0, labels)?;
+                Ok(losses.f_sum(losses.kind())?.f_div(&of_labels.f_sum(losses.kind())?)?)
+            }
+            _ => Ok(losses.f_mean(losses.kind())?),
+        }
+    }
+
+    /// The loss of each sample, `[batch]`.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn of_samples(&self, logits: &Tensor, target: &Target) -> Result<Tensor> {
         target.check_shape(&logits.size())?;
+        self.check_classes(logits.size()[1])?;
+        let weights = self.weights_like(logits)?;
+        let over_classes = |terms: Tensor| terms.f_sum_dim_intlist(1i64, false, logits.kind());
         Ok(match (self, target) {
-            (Self::CrossEntropy { label_smoothing }, Target::Classes(target) | Target::Dense(target)) => {
-                logits.f_cross_entropy_loss(target, None::<&Tensor>, Reduction::Mean, -100, *label_smoothing)?
+            (Self::CrossEntropy { label_smoothing, .. }, Target::Classes(labels)) => {
+                logits.f_cross_entropy_loss(labels, weights.as_ref(), Reduction::None, -100, *label_smoothing)?
+            }
+            (Self::CrossEntropy { label_smoothing, .. }, target) => {
+                let target = target.dense(logits)?;
+                logits.f_cross_entropy_loss(&target, weights.as_ref(), Reduction::None, -100, *label_smoothing)?
+            }
+            (Self::Focal { gamma, .. }, target) => {
+                let log_probabilities = logits.f_log_softmax(1, logits.kind())?;
+                // 1 - p without cancellation; away from 0, where a power below 1 has no derivative.
+                let rest = log_probabilities.f_expm1()?.f_neg()?.f_clamp_min(1e-12)?;
+                let terms =
+                    rest.f_pow_tensor_scalar(*gamma)?.f_mul(&log_probabilities)?.f_mul(&target.dense(logits)?)?;
+                let weighted = weights.map(|weights| terms.f_mul(&weights)).transpose()?;
+                over_classes(weighted.unwrap_or(terms))?.f_neg()?
             }
             (Self::Bce, target) => {
                 let target = target.dense(logits)?;
-                logits.f_binary_cross_entropy_with_logits(&target, None::<&Tensor>, None::<&Tensor>, Reduction::Mean)?
+                let no_weights = None::<&Tensor>;
+                let terms =
+                    logits.f_binary_cross_entropy_with_logits(&target, no_weights, no_weights, Reduction::None)?;
+                terms.f_mean_dim(1i64, false, logits.kind())?
             }
-            (Self::Mse, target) => logits.f_mse_loss(&target.dense(logits)?, Reduction::Mean)?,
-            (Self::Kl, target) => {
-                let batch = logits.size()[0] as f64;
-                let log_probabilities = logits.f_log_softmax(1, logits.kind())?;
-                log_probabilities.f_kl_div(&target.dense(logits)?, Reduction::Sum, false)?.f_div_scalar(batch)?
-            }
-        })
-    }
-}
-
-impl Loss {
-    /// The loss of each sample, `[batch]`; their mean is [`Self::apply`].
-    pub fn of_samples(&self, logits: &Tensor, target: &Target) -> Result<Tensor> {
-        target.check_shape(&logits.size())?;
-        Ok(match (self, target) {
-            (Self::CrossEntropy { label_smoothing }, Target::Classes(target) | Target::Dense(target)) => {
-                logits.f_cross_entropy_loss(target, None::<&Tensor>, Reduction::None, -100, *label_smoothing)?
-            }
-            (Self::Bce, target) => logits
-                .f_binary_cross_entropy_with_logits(
-                    &target.dense(logits)?,
-                    None::<&Tensor>,
-                    None::<&Tensor>,
-                    Reduction::None,
-                )?
-                .f_mean_dim(1i64, false, logits.kind())?,
             (Self::Mse, target) => {
                 logits.f_mse_loss(&target.dense(logits)?, Reduction::None)?.f_mean_dim(1i64, false, logits.kind())?
             }
             (Self::Kl, target) => {
                 let log_probabilities = logits.f_log_softmax(1, logits.kind())?;
-                let losses = log_probabilities.f_kl_div(&target.dense(logits)?, Reduction::None, false)?;
-                losses.f_sum_dim_intlist(1i64, false, logits.kind())?
+                over_classes(log_probabilities.f_kl_div(&target.dense(logits)?, Reduction::None, false)?)?
             }
         })
     }
+
+    fn weights_like(&self, like: &Tensor) -> Result<Option<Tensor>> {
+        let Some(weights) = self.class_weights() else { return Ok(None) };
+        Ok(Some(Tensor::f_from_slice(weights)?.f_to_kind(like.kind())?))
+    }
+}
+
+fn are_weights(weights: &[f64]) -> bool {
+    weights.iter().all(|weight| weight.is_finite() && *weight >= 0.0) && weights.iter().any(|weight| *weight > 0.0)
 }
 
 impl Target {
@@ -138,7 +208,7 @@ impl Target {
         })
     }
 
-    /// The class of each row, `[batch]`: the index itself, or the largest entry.
+    /// The class of each row, `[batch]`: the index itself, or the largest entry (of a mixed label the larger share).
     pub fn classes(&self) -> Result<Tensor> {
         Ok(match self {
             Self::Classes(labels) => labels.shallow_clone(),

@@ -270,7 +270,7 @@ impl Batch<'_> {
         let seed = pass_seed(self.options.mask_seed, AT_W);
         let logits = model.forward(self.images, Pass::Train { statistics: model.statistics(), mask_seed: seed })?;
         let losses = self.loss.of_samples(&logits, self.target)?;
-        let mean = losses.f_mean(losses.kind())?;
+        let mean = self.loss.mean(&losses, self.target)?;
         mean.f_backward()?;
         Ok((outcome(&mean, &logits, self.target)?, Some(losses.f_detach()?)))
     }

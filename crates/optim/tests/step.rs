@@ -19,7 +19,7 @@ fn rho_zero_is_the_base_optimizer_bit_for_bit() {
         let mut sam = optimizer(&mut sam_model, base, asam(0.0));
         for step in 0..4 {
             let (images, target) = batch(step);
-            let loss = Loss::CrossEntropy { label_smoothing: 0.1 };
+            let loss = Loss::CrossEntropy { label_smoothing: 0.1, class_weights: None };
             train_step(&mut plain_model, &mut plain, &images, &target, &loss, StepOptions::new(step)).unwrap();
             train_step(&mut sam_model, &mut sam, &images, &target, &loss, StepOptions::new(step)).unwrap();
         }

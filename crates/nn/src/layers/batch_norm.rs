@@ -51,9 +51,13 @@ impl NormAct {
         let affine = self.affine.map(|(gamma, beta)| (context.parameter(gamma), context.parameter(beta)));
         let (running, training) = match context.pass {
             Pass::Eval => (Some(buffers.committed(self.norm)), false),
-            Pass::Train { statistics: Statistics::Stage, .. } => (Some(buffers.staged(self.norm)), true),
             Pass::Train { statistics: Statistics::Ignore, .. } => (None, true),
             Pass::Train { statistics: Statistics::Frozen, .. } => (Some(buffers.committed(self.norm)), false),
+            Pass::Train { .. } => (Some(buffers.staged(self.norm)), true),
+        };
+        let momentum = match context.pass {
+            Pass::Train { statistics: Statistics::Average, .. } => 1.0 / buffers.staged_passes() as f64,
+            _ => self.momentum,
         };
         if training {
             self.check_sample_count(input, context)?;
@@ -61,10 +65,10 @@ impl NormAct {
         match affine {
             Some((gamma, beta)) if training && self.relu && context.fused => {
                 let running = running.map(|RunningStatistics { mean, variance }| (mean, variance));
-                let norm = BatchNorm { gamma, beta, running, momentum: self.momentum, eps: self.eps };
+                let norm = BatchNorm { gamma, beta, running, momentum, eps: self.eps };
                 Ok(batch_norm_relu(input, addend, &norm)?)
             }
-            _ => self.composite(input, addend, affine, running, training),
+            _ => self.composite(input, addend, affine, running, training, momentum),
         }
     }
 
@@ -77,6 +81,7 @@ impl NormAct {
         affine: Option<(&Tensor, &Tensor)>,
         running: Option<&RunningStatistics>,
         training: bool,
+        momentum: f64,
     ) -> Result<Tensor> {
         let mut output = input.f_batch_norm(
             affine.map(|pair| pair.0),
@@ -84,7 +89,7 @@ impl NormAct {
             running.map(|running| &running.mean),
             running.map(|running| &running.variance),
             training,
-            self.momentum,
+            momentum,
             self.eps,
             true,
         )?;

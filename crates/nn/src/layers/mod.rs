@@ -42,6 +42,9 @@ pub enum Statistics {
     Ignore,
     /// Leave them alone, and normalise with them instead of the batch's own.
     Frozen,
+    /// Update the staged copy so that it becomes the mean over the passes since the last commit, whatever the momentum:
+    /// PyTorch's `momentum=None`, with which `update_bn` estimates the statistics of averaged weights.
+    Average,
 }
 
 /// A parameter, counted in the order of the spec.
