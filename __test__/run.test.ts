@@ -60,6 +60,8 @@ const end = (
     train: null,
     validation: null,
     test: null,
+    averaged: null,
+    averageApplied: false,
     seconds: 1,
     imagesPerSecond: 1,
     peakMemoryBytes: 1,

@@ -21,6 +21,14 @@ export interface Evaluation extends TrainScores {
   confusionMatrix?: number[][];
 }
 
+/** Scores of the averaged weights. */
+export interface AveragedScores {
+  /** Number of weights that the average holds. */
+  weights: number;
+  validation?: Evaluation;
+  test?: Evaluation;
+}
+
 /** The run has begun. */
 export interface StartEvent {
   type: 'start';
@@ -55,6 +63,10 @@ export interface StepEvent {
   rho: number | null;
   /** 2-norm of the gradient at w; NaN when it was not finite. */
   gradientNorm: number;
+  /** 2-norm of the change of the weights in the step, with the step metric `updateNorm`. */
+  updateNorm?: number;
+  /** 2-norm of the weights after the step, with the step metric `weightNorm`. */
+  weightNorm?: number;
   imagesPerSecond: number;
   etaSeconds: number;
   /** Steps left out because a gradient was not finite. */
@@ -70,6 +82,8 @@ export interface EpochEvent {
   validation?: Evaluation;
   /** Present when the Trainer has a test set. */
   test?: Evaluation;
+  /** Present with the option `average`, once the average holds weights. */
+  averaged?: AveragedScores;
   /** Loss on the test set (without one: the validation set) minus the loss on the training set; null with neither. */
   generalizationGap: number | null;
   /** Mean of loss(w + eps) - loss(w) over the epoch's batches; null without SAM or ASAM. */
@@ -92,7 +106,7 @@ export interface CheckpointEvent {
   epoch: number;
   path: string;
   kind: 'last' | 'best';
-  /** Validation accuracy, by which the best one is chosen. */
+  /** Validation accuracy, by which the best one is chosen; of the averaged weights if the average says so. */
   metric?: number;
 }
 
@@ -106,6 +120,10 @@ export interface TrainResult {
   train: TrainScores | null;
   validation: Evaluation | null;
   test: Evaluation | null;
+  /** Of the averaged weights; null without an average. */
+  averaged: AveragedScores | null;
+  /** Whether the model has the averaged weights now. The other scores are those of its own weights. */
+  averageApplied: boolean;
   seconds: number;
   imagesPerSecond: number;
   peakMemoryBytes: number | null;

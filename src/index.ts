@@ -10,6 +10,7 @@ export * as datasets from './datasets.js';
 export { type ErrorCode, FlatminError } from './errors.js';
 export {
   AbortError,
+  type AveragedScores,
   type CheckpointEvent,
   type EndEvent,
   type EpochEvent,
@@ -33,6 +34,7 @@ export type {
   AdamOptions,
   AdamWOptions,
   ASAMOptions,
+  Average,
   BackwardOptions,
   BatchesOptions,
   CifarOptions,

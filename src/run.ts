@@ -179,6 +179,8 @@ function withNumbers(event: TrainEvent): TrainEvent {
     event.gradientNorm ??= Number.NaN;
   }
   const scores = event.type === 'epoch' ? event : event.type === 'end' ? event.result : undefined;
-  for (const set of [scores?.train, scores?.validation, scores?.test]) if (set) set.loss ??= Number.NaN;
+  const { averaged } = scores ?? {};
+  const sets = [scores?.train, scores?.validation, scores?.test, averaged?.validation, averaged?.test];
+  for (const set of sets) if (set) set.loss ??= Number.NaN;
   return event;
 }

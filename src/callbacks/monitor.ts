@@ -1,4 +1,4 @@
-// The value that a callback watches, named by its place in the epoch event: 'validation.accuracy', 'train.loss', 'sharpness'.
+// The value that a callback watches, named by its place in the epoch event: 'validation.accuracy', 'averaged.test.loss'.
 // Losses, gaps and sharpness are better when low, the other values when high, unless the caller says so.
 
 import { z } from 'zod';
@@ -6,7 +6,7 @@ import { FlatminError } from '../errors.js';
 import type { EpochEvent } from '../events.js';
 import { suggestion } from '../options/parse.js';
 
-const sets = ['train', 'validation', 'test'] as const;
+const sets = ['train', 'validation', 'test', 'averaged.validation', 'averaged.test'] as const;
 const perSet = ['loss', 'accuracy', 'top5', 'ece'] as const;
 const plain = ['generalizationGap', 'sharpness'] as const;
 const names: string[] = [...sets.flatMap((set) => perSet.map((metric) => `${set}.${metric}`)), ...plain];
@@ -51,9 +51,9 @@ export class Monitor {
   }
 
   #value(event: EpochEvent): number {
-    const [head = '', metric] = this.#name.split('.');
-    const place = (event as unknown as Record<string, unknown>)[head];
-    const value = metric === undefined ? place : (place as Record<string, unknown> | undefined)?.[metric];
+    const value = this.#name
+      .split('.')
+      .reduce<unknown>((place, key) => (place as Record<string, unknown> | undefined)?.[key], event);
     if (typeof value === 'number') return value;
     throw new FlatminError(
       'ERR_FLATMIN_OPTION',

@@ -2,7 +2,8 @@
 // The Trainer adds the live objects to them (model, optimizer, data sets, callbacks).
 
 import { z } from 'zod';
-import { path, positiveInteger, seed, wholeNumber } from './fields.js';
+import { averageSchema } from './average.js';
+import { fraction, path, positiveInteger, seed, wholeNumber } from './fields.js';
 import { lossSchema } from './loss.js';
 import { scheduleSchema } from './schedule.js';
 
@@ -12,22 +13,46 @@ export const metricsSchema = z
   .default([])
   .describe('Metrics of each evaluation beyond loss, accuracy and top5: ece, confusionMatrix');
 
+/** What step events can tell beside the usual. */
+export const stepMetricsSchema = z
+  .array(z.enum(['updateNorm', 'weightNorm']))
+  .default([])
+  .describe('Further values of step events: updateNorm (of the change of the weights in the step), weightNorm');
+
+const alpha = z.number().gt(0).nullable().default(null);
+const plainAugment = {
+  padCrop: null,
+  flip: false,
+  mixup: null,
+  cutmix: null,
+  mixProbability: 1,
+  switchProbability: 0.5,
+};
+
 /** Augmentation of the training images. */
 export const augmentSchema = z
   .union([
     z
       .enum(['none', 'standard'])
-      .transform((name) => (name === 'standard' ? { padCrop: 4, flip: true } : { padCrop: null, flip: false })),
+      .transform((name) => (name === 'standard' ? { ...plainAugment, padCrop: 4, flip: true } : plainAugment)),
     z.strictObject({
       padCrop: positiveInteger
         .nullable()
         .default(null)
         .describe('Pixels of zero padding before a random crop back to size'),
       flip: z.boolean().default(false).describe('Random horizontal flips'),
+      mixup: alpha.describe('alpha of mixup: lambda ~ Beta(alpha, alpha); null: off'),
+      cutmix: alpha.describe('alpha of cutmix; null: off'),
+      mixProbability: fraction.default(1).describe('Share of the batches that are mixed'),
+      switchProbability: fraction
+        .default(0.5)
+        .describe('With both mixup and cutmix: share of the mixed batches that get cutmix'),
     }),
   ])
-  .default({ padCrop: null, flip: false })
-  .describe("Augmentation: 'none', 'standard' (pad 4, crop, flip: as usual for CIFAR) or { padCrop, flip }");
+  .default(plainAugment)
+  .describe(
+    "Augmentation: 'none', 'standard' (pad 4, crop, flip: as usual for CIFAR) or { padCrop, flip, mixup, cutmix }",
+  );
 
 /** What is written under `runDir/checkpoints`. */
 export const checkpointSchema = z
@@ -50,7 +75,17 @@ export const trainerSchema = z.strictObject({
   schedule: scheduleSchema,
   loss: lossSchema,
   metrics: metricsSchema,
+  stepMetrics: stepMetricsSchema,
   augment: augmentSchema,
+  average: averageSchema,
+  accumulate: positiveInteger
+    .optional()
+    .describe('Images of one forward and backward pass; a larger batch is taken in parts, its gradients accumulated'),
+  nonFinite: z
+    .enum(['skip', 'error'])
+    .default('skip')
+    .describe('What a step does whose loss or gradient is not finite: it is skipped, or ends the run'),
+  maxConsecutiveSkips: positiveInteger.default(100).describe('Skipped steps in a row that end the run'),
   dropLast: z.boolean().default(false).describe('Leave out the last batch of an epoch when it is smaller'),
   maxSteps: positiveInteger.optional().describe('Stop after this many steps, even in the middle of an epoch'),
   runDir: path

@@ -158,6 +158,8 @@ mod tests {
             lr: 0.1,
             rho: None,
             gradient_norm: 1.0,
+            update_norm: None,
+            weight_norm: None,
             images_per_second: 1.0,
             eta_seconds: 1.0,
             skipped_steps: 0,
@@ -188,7 +190,7 @@ mod tests {
     fn a_failure_comes_once_after_all_events() {
         let (sender, receiver) = event_channel();
         sender.send(checkpoint(1));
-        sender.fail(Error::NonFinite { epoch: 2, steps: 5 });
+        sender.fail(Error::NonFinite { found: "step 5".into() });
         assert_eq!(receiver.next_blocking().unwrap(), Some(checkpoint(1)));
         assert_eq!(receiver.next_blocking().unwrap_err().code(), "ERR_FLATMIN_NON_FINITE");
         assert_eq!(receiver.next_blocking().unwrap(), None);

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use flatmin_nn::{Model, Normalization};
-use flatmin_optim::{Counters, Optimizer};
+use flatmin_optim::{AverageConfig, AverageCount, Averaging, Counters, Optimizer};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -18,6 +18,7 @@ use crate::run_dir::checkpoint_in;
 
 const FORMAT: u32 = 1;
 const WEIGHTS: &str = "model.safetensors";
+const AVERAGE: &str = "average.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const MANIFEST: &str = "state.json";
 
@@ -46,6 +47,15 @@ struct Manifest {
     batch_order: BatchOrder,
     normalization: Option<Normalization>,
     optimizer: OptimizerState,
+    #[serde(default)]
+    average: Option<AverageState>,
+}
+
+/// What an average has beside its weights.
+#[derive(Debug, Serialize, Deserialize)]
+struct AverageState {
+    config: AverageConfig,
+    count: AverageCount,
 }
 
 /// What the optimizer has beside its tensors.
@@ -64,20 +74,34 @@ impl OptimizerState {
     }
 }
 
+/// What a checkpoint keeps.
+pub struct Kept<'a> {
+    pub model: &'a Model,
+    pub optimizer: &'a Optimizer,
+    pub average: Option<&'a Averaging>,
+    pub progress: &'a Progress,
+    pub order: &'a BatchOrder,
+}
+
 /// Writes a checkpoint in place of the one at `path`, which stays if anything fails.
 ///
 /// # Errors
 /// `ERR_FLATMIN_PATH` if the folder cannot be written.
-pub fn save(path: &Path, model: &Model, optimizer: &Optimizer, progress: &Progress, order: &BatchOrder) -> Result<()> {
+pub fn save(path: &Path, kept: Kept<'_>) -> Result<()> {
+    let Kept { model, optimizer, average, progress, order } = kept;
     let manifest = Manifest {
         format: FORMAT,
         progress: progress.clone(),
         batch_order: order.clone(),
         normalization: model.spec().normalization.clone(),
         optimizer: OptimizerState::of(optimizer, model)?,
+        average: average.map(|average| AverageState { config: average.config().clone(), count: average.count() }),
     };
     folder::replace(path, |folder| {
         model.save(&folder.join(WEIGHTS))?;
+        if let Some(average) = average.and_then(Averaging::model) {
+            average.save(&folder.join(AVERAGE))?;
+        }
         Tensor::write_safetensors(&optimizer.state_dict(model.parameters())?, folder.join(OPTIMIZER))?;
         let text = serde_json::to_string_pretty(&manifest).map_err(|error| Error::Internal(error.to_string()))?;
         let file = folder.join(MANIFEST);
@@ -116,8 +140,16 @@ impl Checkpoint {
     }
 
     /// # Errors
-    /// `ERR_FLATMIN_CHECKPOINT` if the run would not see the same batches.
-    pub fn require(&self, order: &BatchOrder) -> Result<()> {
+    /// `ERR_FLATMIN_CHECKPOINT` if the run would not see the same batches, or would average otherwise.
+    pub fn require(&self, order: &BatchOrder, average: Option<&AverageConfig>) -> Result<()> {
+        if let (Some(AverageState { config, .. }), Some(average)) = (&self.manifest.average, average)
+            && config != average
+        {
+            let reason = format!(
+                "its run had another average ({config:?}, now {average:?}); resume with the same options, or start a new run"
+            );
+            return Err(Error::checkpoint(&self.path, reason));
+        }
         let saved = &self.manifest.batch_order;
         let differences: Vec<String> = [
             ("seed", saved.seed.to_string(), order.seed.to_string()),
@@ -138,14 +170,27 @@ impl Checkpoint {
         Err(Error::checkpoint(&self.path, reason))
     }
 
+    /// Puts the average back, if the checkpoint has one.
+    ///
+    /// # Errors
+    /// If its file is missing or malformed, or belongs to another model.
+    pub fn restore_average(&self, averaging: &mut Averaging) -> Result<()> {
+        match &self.manifest.average {
+            Some(AverageState { count, .. }) if count.weights > 0 => {
+                Ok(averaging.restore(&self.path.join(AVERAGE), *count)?)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Puts weights, statistics, normalisation and optimizer state in place and answers how far the run was.
     ///
     /// # Errors
     /// If a file is missing or malformed, or belongs to another model or optimizer.
-    pub fn restore(self, model: &mut Model, optimizer: &mut Optimizer) -> Result<Progress> {
+    pub fn restore(&self, model: &mut Model, optimizer: &mut Optimizer) -> Result<Progress> {
         let tensors = Tensor::read_safetensors(self.path.join(OPTIMIZER))
             .map_err(|error| Error::checkpoint(&self.path, error.to_string()))?;
-        let state = self.manifest.optimizer;
+        let state = &self.manifest.optimizer;
         optimizer.load_state(model.parameters(), &tensors, &state.counters)?;
         for (group, values) in state.groups.iter().enumerate() {
             for (key, &value) in values {
@@ -153,7 +198,7 @@ impl Checkpoint {
             }
         }
         model.load_weights(&self.path.join(WEIGHTS), true)?;
-        model.set_normalization(self.manifest.normalization)?;
-        Ok(self.manifest.progress)
+        model.set_normalization(self.manifest.normalization.clone())?;
+        Ok(self.manifest.progress.clone())
     }
 }

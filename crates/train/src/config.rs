@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use flatmin_optim::Loss;
+use flatmin_optim::{AverageConfig, Loss};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -25,6 +25,10 @@ pub struct TrainConfig {
     /// Default: cross entropy.
     #[serde(default)]
     pub loss: Loss,
+    /// Images of one forward and backward pass: a larger batch is taken in parts, and their gradients accumulated.
+    /// Default: the whole batch at once.
+    #[serde(default)]
+    pub accumulate: Option<u64>,
     /// Leave out an epoch's last batch if it is not full. Default false.
     #[serde(default)]
     pub drop_last: bool,
@@ -38,6 +42,18 @@ pub struct TrainConfig {
     pub run_dir: Option<PathBuf>,
     #[serde(default)]
     pub checkpoint: CheckpointPolicy,
+    /// An average of the weights, kept beside them. Default: none.
+    #[serde(default)]
+    pub average: Option<AverageConfig>,
+    /// What a step with a loss or gradient that is not finite means. Default: it is skipped.
+    #[serde(default)]
+    pub non_finite: NonFinite,
+    /// So many skipped steps in a row end the run. Default 100.
+    #[serde(default = "default_max_skips")]
+    pub max_consecutive_skips: u64,
+    /// What step events report beside the usual. Default: nothing.
+    #[serde(default)]
+    pub step_metrics: Vec<StepMetric>,
     /// End after so many steps, if that is before the last epoch; the schedule spans what is run.
     #[serde(default)]
     pub max_steps: Option<u64>,
@@ -56,13 +72,48 @@ pub struct TrainConfig {
 }
 
 /// Random changes of the training images.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Augment {
     /// Pad by so many black pixels and crop at a random place. Default: off.
     pub pad_crop: Option<usize>,
     /// Mirror every other image. Default false.
     pub flip: bool,
+    /// alpha of mixup (Zhang 2018), for lambda ~ Beta(alpha, alpha). Default: off.
+    pub mixup: Option<f64>,
+    /// alpha of cutmix (Yun 2019). Default: off.
+    pub cutmix: Option<f64>,
+    /// Share of the batches that are mixed. Default 1.
+    pub mix_probability: f64,
+    /// With both, the share of the mixed batches that get cutmix. Default 0.5.
+    pub switch_probability: f64,
+}
+
+impl Default for Augment {
+    fn default() -> Self {
+        Self { pad_crop: None, flip: false, mixup: None, cutmix: None, mix_probability: 1.0, switch_probability: 0.5 }
+    }
+}
+
+/// What happens at a step whose loss or gradient is not finite.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum NonFinite {
+    /// It changes nothing and is counted.
+    #[default]
+    Skip,
+    /// It ends the run with `ERR_FLATMIN_NON_FINITE`.
+    Error,
+}
+
+/// What a step event can report beside the usual; measured only for steps that are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StepMetric {
+    /// norm2 of the change of w in the step.
+    UpdateNorm,
+    /// norm2 of w after the step.
+    WeightNorm,
 }
 
 /// Which checkpoints are written; they need a `runDir`. A run that is stopped or aborted writes `last` in any case.
@@ -87,12 +138,32 @@ fn default_batch_size() -> usize {
     128
 }
 
+fn default_max_skips() -> u64 {
+    100
+}
+
 fn default_step_event_ms() -> u64 {
     50
 }
 
 fn default_loader_threads() -> usize {
     1
+}
+
+impl Augment {
+    fn validate(&self) -> Result<()> {
+        for (option, alpha) in [("augment.mixup", self.mixup), ("augment.cutmix", self.cutmix)] {
+            if let Some(alpha) = alpha.filter(|alpha| !(alpha.is_finite() && *alpha > 0.0)) {
+                return Err(Error::option(option, alpha, "a finite number above 0, or nothing"));
+            }
+        }
+        let probabilities =
+            [("augment.mixProbability", self.mix_probability), ("augment.switchProbability", self.switch_probability)];
+        match probabilities.into_iter().find(|(_, probability)| !(0.0..=1.0).contains(probability)) {
+            Some((option, probability)) => Err(Error::option(option, probability, "a number from 0 to 1")),
+            None => Ok(()),
+        }
+    }
 }
 
 impl TrainConfig {
@@ -104,11 +175,16 @@ impl TrainConfig {
             seed: 0,
             schedule: ScheduleConfig::default(),
             loss: Loss::default(),
+            accumulate: None,
             drop_last: false,
             augment: Augment::default(),
             metrics: Vec::new(),
             run_dir: None,
             checkpoint: CheckpointPolicy::default(),
+            average: None,
+            non_finite: NonFinite::default(),
+            max_consecutive_skips: default_max_skips(),
+            step_metrics: Vec::new(),
             max_steps: None,
             await_epoch_end: false,
             step_event_ms: default_step_event_ms(),
@@ -126,6 +202,9 @@ impl TrainConfig {
         if self.batch_size == 0 {
             return Err(Error::option("batchSize", 0, "a whole number, 1 or more"));
         }
+        if self.accumulate == Some(0) {
+            return Err(Error::option("accumulate", 0, "a whole number, 1 or more, or nothing"));
+        }
         if self.max_steps == Some(0) {
             return Err(Error::option("maxSteps", 0, "a whole number, 1 or more, or nothing"));
         }
@@ -134,6 +213,13 @@ impl TrainConfig {
         }
         if let Some(threads) = self.threads.filter(|threads| !(1..=1024).contains(threads)) {
             return Err(Error::option("threads", threads, "a whole number from 1 to 1024"));
+        }
+        if self.max_consecutive_skips == 0 {
+            return Err(Error::option("maxConsecutiveSkips", 0, "a whole number, 1 or more"));
+        }
+        self.augment.validate()?;
+        if let Some(average) = &self.average {
+            average.validate(self.epochs)?;
         }
         self.loss.validate()?;
         self.schedule.validate()
@@ -170,6 +256,11 @@ mod tests {
             (r#"{"epochs":1,"threads":0}"#, "threads"),
             (r#"{"epochs":1,"checkpoint":{"everyEpochs":0}}"#, "everyEpochs"),
             (r#"{"epochs":1,"schedule":{"type":"step","gamma":-1}}"#, "gamma"),
+            (r#"{"epochs":1,"augment":{"mixup":0}}"#, "augment.mixup"),
+            (r#"{"epochs":1,"augment":{"switchProbability":2}}"#, "augment.switchProbability"),
+            (r#"{"epochs":1,"average":{"type":"swa","startEpoch":2}}"#, "average.startEpoch"),
+            (r#"{"epochs":1,"accumulate":0}"#, "accumulate"),
+            (r#"{"epochs":1,"maxConsecutiveSkips":0}"#, "maxConsecutiveSkips"),
         ];
         for (text, option) in cases {
             let error = serde_json::from_str::<TrainConfig>(text).unwrap().validate().unwrap_err();

@@ -20,10 +20,10 @@ pub enum Error {
     #[error("the checkpoint {} cannot be used: {reason}", path.display())]
     Checkpoint { path: PathBuf, reason: String },
     #[error(
-        "training diverged: all {steps} steps of epoch {epoch} had a non-finite loss or gradient and were skipped; \
-         lower the learning rate or rho, or lengthen the warm-up"
+        "training diverged: {found} had a non-finite loss or gradient; lower the learning rate or rho, or lengthen the \
+         warm-up"
     )]
-    NonFinite { epoch: u64, steps: u64 },
+    NonFinite { found: String },
     #[error("internal error: {0}")]
     Internal(String),
     #[error(transparent)]

@@ -53,6 +53,12 @@ pub struct StepEvent {
     pub rho: Option<f64>,
     /// 2-norm of the gradient at the unperturbed weights.
     pub gradient_norm: f64,
+    /// norm2 of the change of w in the step, if asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub update_norm: Option<f64>,
+    /// norm2 of w after the step, if asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight_norm: Option<f64>,
     /// Mean of the epoch so far.
     pub images_per_second: f64,
     /// Time the remaining steps will take, evaluations not counted.
@@ -69,6 +75,18 @@ pub struct TrainScores {
     pub accuracy: f64,
 }
 
+/// Scores of the averaged weights.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AveragedScores {
+    /// Weights that the average holds.
+    pub weights: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation: Option<Evaluation>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test: Option<Evaluation>,
+}
+
 /// What an epoch brought.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -80,6 +98,9 @@ pub struct EpochEvent {
     pub validation: Option<Evaluation>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test: Option<Evaluation>,
+    /// None without an average, and before it holds any weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub averaged: Option<AveragedScores>,
     /// Test loss (validation loss without a test set) minus training loss.
     pub generalization_gap: Option<f64>,
     /// Mean over the epoch's steps of the loss at the perturbed weights minus the loss; null without an ascent step.
@@ -125,7 +146,7 @@ pub struct CheckpointEvent {
     pub epoch: u64,
     pub path: PathBuf,
     pub kind: CheckpointKind,
-    /// Validation accuracy.
+    /// Validation accuracy, of the averaged weights if the best epoch is chosen on them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metric: Option<f64>,
 }
@@ -165,6 +186,9 @@ pub struct RunResult {
     pub train: Option<TrainScores>,
     pub validation: Option<Evaluation>,
     pub test: Option<Evaluation>,
+    pub averaged: Option<AveragedScores>,
+    /// Whether the model has the averaged weights now.
+    pub average_applied: bool,
     /// Evaluations included, time before a resume not.
     pub seconds: f64,
     /// Training only, over the whole run.

@@ -1,5 +1,6 @@
 //! Training: the loop on its own thread, schedules, metrics, events, run folders, checkpoints and resume.
 
+mod averaged;
 mod batch;
 mod bench;
 mod channel;
@@ -13,6 +14,7 @@ mod folder;
 mod loop_bench;
 mod memory;
 mod metrics;
+mod mix;
 mod normalize;
 mod optimizer_slot;
 mod predict;
@@ -22,19 +24,20 @@ mod run_dir;
 mod schedule;
 mod seed;
 mod slot;
+mod step_metrics;
 mod stopwatch;
 mod trainer;
 
 pub use batch::{image_tensor, model_images};
 pub use bench::{StepBench, StepBenchOptions, StepTimes, TrainBench, TrainBenchOptions, TrainTimes};
 pub use channel::EventReceiver;
-pub use config::{Augment, CheckpointPolicy, TrainConfig};
+pub use config::{Augment, CheckpointPolicy, NonFinite, StepMetric, TrainConfig};
 pub use control::Acknowledgement;
 pub use error::{Error, Result};
 pub use evaluate::{EvaluateOptions, evaluate};
 pub use events::{
-    Best, CheckpointEvent, CheckpointKind, EndEvent, EndReason, EpochEvent, Event, RunResult, StartEvent, StepEvent,
-    TrainScores,
+    AveragedScores, Best, CheckpointEvent, CheckpointKind, EndEvent, EndReason, EpochEvent, Event, RunResult,
+    StartEvent, StepEvent, TrainScores,
 };
 pub use loop_bench::LoopBench;
 pub use metrics::{Evaluation, Metric};

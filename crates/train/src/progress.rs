@@ -17,6 +17,9 @@ pub struct Progress {
     /// Steps since the run began, skipped ones included.
     pub step: u64,
     pub skipped_steps: u64,
+    /// Up to the latest step.
+    #[serde(default)]
+    pub consecutive_skips: u64,
     pub best: Option<Best>,
     /// Of the unfinished epoch.
     pub sums: EpochSums,
@@ -43,6 +46,7 @@ impl Progress {
         self.batch += 1;
         self.sums.add(outcome);
         self.skipped_steps += u64::from(!outcome.finite);
+        self.consecutive_skips = if outcome.finite { 0 } else { self.consecutive_skips + 1 };
     }
 
     /// Moves on to the next epoch.

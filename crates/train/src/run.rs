@@ -7,11 +7,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use flatmin_data::{Dataset, Loader, LoaderOptions, Transform};
-use flatmin_optim::{Factors, Phase};
+use flatmin_optim::{Averaging, Factors, Phase};
 use flatmin_torch_ext::{num_threads, set_flush_denormal, set_num_threads};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use crate::averaged::Averaged;
 use crate::channel::{EventReceiver, EventSender, StepPacer, event_channel};
 use crate::checkpoint::{BatchOrder, Checkpoint};
 use crate::config::TrainConfig;
@@ -19,6 +20,7 @@ use crate::control::{Acknowledgement, Control};
 use crate::error::{Error, Result};
 use crate::evaluate::check_fit;
 use crate::events::{EndReason, Event};
+use crate::mix::Mixer;
 use crate::normalize::{for_model, input_normalization};
 use crate::optimizer_slot::OptimizerSlot;
 use crate::progress::Progress;
@@ -53,6 +55,7 @@ impl Run {
         for set in [Some(&sets.train), sets.validation.as_ref(), sets.test.as_ref()].into_iter().flatten() {
             check_fit(&slot.spec(), set)?;
         }
+        config.loss.check_classes(slot.spec().num_classes)?;
         let lease = slot.begin_training()?;
         let control = Control::default();
         let (sender, events) = event_channel();
@@ -136,17 +139,20 @@ impl Setup {
         let order = BatchOrder::new(&self.config, self.sets.train.len());
         let checkpoint = self.resume.as_deref().map(Checkpoint::open).transpose()?;
         if let Some(checkpoint) = &checkpoint {
-            checkpoint.require(&order)?;
+            checkpoint.require(&order, self.config.average.as_ref())?;
         }
         let resumed_from = checkpoint.as_ref().map(|checkpoint| checkpoint.path().to_path_buf());
-        let progress = self.prepare(checkpoint)?;
+        let progress = self.prepare(checkpoint.as_ref())?;
         let loader = self.loader()?;
         let per_epoch = loader.len() as u64;
+        let averaged = self.averaged(checkpoint.as_ref(), per_epoch)?;
         let planned = per_epoch * self.config.epochs;
         let total_steps = self.config.max_steps.map_or(planned, |steps| steps.min(planned));
         let run_dir = self.run_dir(resumed_from.as_deref(), progress.epoch)?;
         Ok(Trainer {
             schedule: Schedule::new(&self.config.schedule, per_epoch, total_steps),
+            mixer: Mixer::new(&self.config.augment, self.config.seed, self.slot.spec().num_classes)?,
+            averaged,
             pacer: StepPacer::new(Duration::from_millis(self.config.step_event_ms)),
             clock: Stopwatch::start(),
             report: Report::default(),
@@ -165,7 +171,7 @@ impl Setup {
     }
 
     /// Brings model and optimizer to where the run starts, and lets the model remember what it is trained on.
-    fn prepare(&self, checkpoint: Option<Checkpoint>) -> Result<Progress> {
+    fn prepare(&self, checkpoint: Option<&Checkpoint>) -> Result<Progress> {
         let mut model = self.slot.lock();
         let mut optimizer = self.optimizer.lock();
         if optimizer.phase() != Phase::Clean {
@@ -192,6 +198,16 @@ impl Setup {
             }
             Ok(progress)
         })
+    }
+
+    /// The average that the options ask for, as far as the checkpoint had come with it.
+    fn averaged(&self, checkpoint: Option<&Checkpoint>, steps_per_epoch: u64) -> Result<Option<Averaged>> {
+        let Some(average) = self.config.average.clone() else { return Ok(None) };
+        let mut averaging = Averaging::new(average, &self.slot.lock())?;
+        if let Some(checkpoint) = checkpoint {
+            checkpoint.restore_average(&mut averaging)?;
+        }
+        Ok(Some(Averaged { averaging, epochs: self.config.epochs, steps_per_epoch }))
     }
 
     fn loader(&self) -> Result<Loader> {

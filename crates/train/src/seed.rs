@@ -5,6 +5,11 @@ pub fn mask_seed(seed: u64, step: u64) -> u64 {
     mix(mix(seed ^ 0x6d61_736b).wrapping_add(step))
 }
 
+/// The seed of what is drawn to mix a batch.
+pub fn mix_seed(seed: u64, epoch: u64, batch: u64) -> u64 {
+    mix(mix(mix(seed ^ 0x6d69_7875_7000).wrapping_add(epoch)).wrapping_add(batch))
+}
+
 /// SplitMix64's output function: neighbouring inputs give unrelated outputs.
 fn mix(value: u64) -> u64 {
     let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -5,28 +5,32 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use flatmin_data::{Batch, Dataset, Loader};
+use flatmin_nn::Model;
 use flatmin_optim::{Factors, StepOptions, StepOutcome, train_step};
 use parking_lot::MutexGuard;
 
+use crate::averaged::Averaged;
 use crate::batch::tensors;
 use crate::channel::{EventSender, StepPacer};
-use crate::checkpoint::{self, BatchOrder};
-use crate::config::TrainConfig;
+use crate::checkpoint::{self, BatchOrder, Kept};
+use crate::config::{NonFinite, TrainConfig};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::evaluate::{EvaluateOptions, evaluate};
 use crate::events::{
-    CheckpointEvent, CheckpointKind, EndEvent, EndReason, EpochEvent, Event, RunResult, StartEvent, StepEvent,
-    TrainScores,
+    AveragedScores, CheckpointEvent, CheckpointKind, EndEvent, EndReason, EpochEvent, Event, RunResult, StartEvent,
+    StepEvent, TrainScores,
 };
 use crate::memory;
 use crate::metrics::Evaluation;
+use crate::mix::Mixer;
 use crate::optimizer_slot::OptimizerSlot;
 use crate::progress::Progress;
 use crate::run_dir::RunDir;
 use crate::schedule::Schedule;
 use crate::seed::mask_seed;
 use crate::slot::ModelSlot;
+use crate::step_metrics::{Norms, StepNorms};
 use crate::stopwatch::Stopwatch;
 
 /// The sets of a run. The best epoch is chosen on `validation`, never on `test`.
@@ -50,6 +54,8 @@ pub(crate) struct Trainer {
     pub optimizer: Arc<OptimizerSlot>,
     pub sets: Datasets,
     pub loader: Loader,
+    pub mixer: Option<Mixer>,
+    pub averaged: Option<Averaged>,
     pub schedule: Schedule,
     pub total_steps: u64,
     pub progress: Progress,
@@ -68,6 +74,10 @@ pub(crate) struct Report {
     train: Option<TrainScores>,
     validation: Option<Evaluation>,
     test: Option<Evaluation>,
+    averaged: Option<AveragedScores>,
+    /// The step at which all this was measured.
+    measured_at: Option<u64>,
+    average_applied: bool,
     checkpoint: Option<PathBuf>,
     /// The step at which `last` was written.
     saved_at: Option<u64>,
@@ -80,6 +90,9 @@ impl Trainer {
         let reason = self.epochs()?;
         if reason != EndReason::Finished {
             self.save(CheckpointKind::Last, None)?;
+        }
+        if reason != EndReason::Aborted {
+            self.apply_average()?;
         }
         let end = Event::End(Box::new(EndEvent { reason, result: self.result() }));
         self.log(&end)?;
@@ -126,32 +139,58 @@ impl Trainer {
         self.clock.stop_training();
         if self.progress.sums.all_skipped() {
             let (epoch, steps) = (self.progress.epoch + 1, self.progress.sums.steps());
-            return Err(Error::NonFinite { epoch, steps });
+            return Err(Error::NonFinite { found: format!("all {steps} steps of epoch {epoch}") });
         }
         Ok(Flow::Continue)
     }
 
     fn step(&mut self, batch: Batch) -> Result<()> {
-        let (images, target) = tensors(&batch, self.sets.train.shape(), self.slot.dtype())?;
-        let options = StepOptions::new(mask_seed(self.config.seed, self.progress.step));
+        let due = self.pacer.due(Instant::now());
+        let (mut images, mut target) = tensors(&batch, self.sets.train.shape(), self.slot.dtype())?;
+        if let Some(mixer) = &self.mixer {
+            (images, target) = mixer.mix(images, target, self.progress.epoch, self.progress.batch)?;
+        }
+        let options = StepOptions {
+            mask_seed: mask_seed(self.config.seed, self.progress.step),
+            accumulate: self.config.accumulate,
+        };
         let mut model = self.slot.lock();
         let mut optimizer = self.optimizer.lock();
         optimizer.set_factors(Factors { lr: self.schedule.factor(self.progress.step), ..Factors::default() });
+        let norms = StepNorms::begin(if due { &self.config.step_metrics } else { &[] }, &model)?;
         let outcome = train_step(&mut model, &mut optimizer, &images, &target, &self.config.loss, options)?;
+        let norms = norms.finish(&model)?;
         let (lr, rho) = (optimizer.lr(), optimizer.rho());
+        if let Some(averaged) = &mut self.averaged {
+            averaged.after_step(&model, self.progress.step + 1)?;
+        }
         // Fair, so that an evaluation that waits for the model gets it before the next step.
         drop(optimizer);
         MutexGuard::unlock_fair(model);
         self.progress.add(&outcome);
         self.clock.trained(batch.count as u64);
         self.loader.recycle(batch);
-        if self.pacer.due(Instant::now()) {
-            self.events.send(Event::Step(self.step_event(&outcome, lr, rho)));
+        if due {
+            self.events.send(Event::Step(self.step_event(&outcome, norms, lr, rho)));
         }
-        Ok(())
+        self.check_finite()
     }
 
-    fn step_event(&self, outcome: &StepOutcome, lr: f64, rho: Option<f64>) -> StepEvent {
+    /// Ends a run that diverged, as the options have it.
+    fn check_finite(&self) -> Result<()> {
+        let skips = self.progress.consecutive_skips;
+        let step = self.progress.step;
+        let found = match self.config.non_finite {
+            NonFinite::Error if skips > 0 => format!("step {step}"),
+            NonFinite::Skip if skips >= self.config.max_consecutive_skips => {
+                format!("each of the last {skips} steps, up to step {step},")
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::NonFinite { found })
+    }
+
+    fn step_event(&self, outcome: &StepOutcome, norms: Norms, lr: f64, rho: Option<f64>) -> StepEvent {
         let remaining = self.total_steps - self.progress.step;
         StepEvent {
             epoch: self.progress.epoch + 1,
@@ -163,6 +202,8 @@ impl Trainer {
             lr,
             rho,
             gradient_norm: outcome.gradient_norm,
+            update_norm: norms.update,
+            weight_norm: norms.weight,
             images_per_second: self.clock.epoch_images_per_second(),
             eta_seconds: self.clock.seconds_per_step() * remaining as f64,
             skipped_steps: self.progress.skipped_steps,
@@ -171,18 +212,27 @@ impl Trainer {
 
     /// Measures, tells, waits for an answer if one is wanted, and saves.
     fn finish_epoch(&mut self) -> Result<Flow> {
-        let validation = self.evaluate(self.sets.validation.as_ref())?;
-        let test = self.evaluate(self.sets.test.as_ref())?;
+        let model = self.slot.lock();
+        let (validation, test) = self.evaluate(&model)?;
+        MutexGuard::unlock_fair(model);
+        let averaged = self.evaluate_average()?;
         if let Some(reason) = self.control.halted() {
             // Measurements may be incomplete; a resumed run makes them again.
             return Ok(Flow::Halt(reason));
         }
-        let improved = validation.as_ref().is_some_and(|scores| self.progress.improve(scores.accuracy));
-        let event = self.epoch_event(validation, test);
-        let (accuracy, number) = (event.validation.as_ref().map(|scores| scores.accuracy), event.epoch);
+        let chosen_on = match &self.config.average {
+            Some(average) if average.chooses_best() => averaged.as_ref().and_then(|scores| scores.validation.as_ref()),
+            _ => validation.as_ref(),
+        };
+        let accuracy = chosen_on.map(|scores| scores.accuracy);
+        let improved = accuracy.is_some_and(|accuracy| self.progress.improve(accuracy));
+        let event = EpochEvent { averaged, ..self.epoch_event(validation, test) };
+        let number = event.epoch;
         self.report.train = Some(event.train.clone());
         self.report.validation.clone_from(&event.validation);
         self.report.test.clone_from(&event.test);
+        self.report.averaged.clone_from(&event.averaged);
+        self.report.measured_at = Some(self.progress.step);
         if self.progress.batch as usize == self.loader.len() {
             self.progress.finish_epoch();
         }
@@ -198,9 +248,8 @@ impl Trainer {
         Ok(self.control.halted().map_or(Flow::Continue, Flow::Halt))
     }
 
-    /// The scores on a set; None without a set, and if the run was halted meanwhile.
-    fn evaluate(&self, set: Option<&Dataset>) -> Result<Option<Evaluation>> {
-        let Some(set) = set else { return Ok(None) };
+    /// The scores on the validation and the test set; None without a set, and if the run was halted meanwhile.
+    fn evaluate(&self, model: &Model) -> Result<(Option<Evaluation>, Option<Evaluation>)> {
         let options = EvaluateOptions {
             batch_size: self.config.batch_size,
             loss: self.config.loss.clone(),
@@ -209,10 +258,33 @@ impl Trainer {
             ..EvaluateOptions::default()
         };
         let interrupted = || self.control.halted().is_some();
-        let model = self.slot.lock();
-        let scores = evaluate(&model, set, &options, &interrupted)?;
-        MutexGuard::unlock_fair(model);
-        Ok(scores)
+        let scores = |set: &Option<Dataset>| match set {
+            Some(set) => evaluate(model, set, &options, &interrupted),
+            None => Ok(None),
+        };
+        Ok((scores(&self.sets.validation)?, scores(&self.sets.test)?))
+    }
+
+    /// The scores of the averaged weights; None while there are none.
+    fn evaluate_average(&mut self) -> Result<Option<AveragedScores>> {
+        let Some(averaged) = &mut self.averaged else { return Ok(None) };
+        let interrupted = || self.control.halted().is_some();
+        averaged.prepare(&self.loader, self.progress.epoch, self.config.seed, &interrupted)?;
+        let Some(Averaged { averaging, .. }) = &self.averaged else { return Ok(None) };
+        let Some(model) = averaging.model() else { return Ok(None) };
+        let (validation, test) = self.evaluate(model)?;
+        Ok(Some(AveragedScores { weights: averaging.count().weights, validation, test }))
+    }
+
+    /// Gives the model the averaged weights, if the options ask for it and they were just measured.
+    fn apply_average(&mut self) -> Result<()> {
+        let Some(Averaged { averaging, .. }) = &self.averaged else { return Ok(()) };
+        let measured = self.report.measured_at == Some(self.progress.step);
+        if let Some(average) = averaging.model().filter(|_| measured && averaging.config().is_applied()) {
+            self.slot.lock().load_state_dict(average.state_dict()?, true)?;
+            self.report.average_applied = true;
+        }
+        Ok(())
     }
 
     fn epoch_event(&self, validation: Option<Evaluation>, test: Option<Evaluation>) -> EpochEvent {
@@ -228,6 +300,7 @@ impl Trainer {
             train,
             validation,
             test,
+            averaged: None,
             sharpness: sums.sharpness(),
             lr: self.optimizer.lock().lr(),
             images_per_second: self.clock.epoch_images_per_second(),
@@ -261,7 +334,11 @@ impl Trainer {
         }
         let path = run_dir.checkpoint(kind);
         let order = BatchOrder::new(&self.config, self.sets.train.len());
-        checkpoint::save(&path, &self.slot.lock(), &self.optimizer.lock(), &self.progress, &order)?;
+        let (model, optimizer) = (self.slot.lock(), self.optimizer.lock());
+        let average = self.averaged.as_ref().map(|averaged| &averaged.averaging);
+        let kept = Kept { model: &model, optimizer: &optimizer, average, progress: &self.progress, order: &order };
+        checkpoint::save(&path, kept)?;
+        drop((optimizer, model));
         if kind == CheckpointKind::Last {
             self.report.saved_at = Some(self.progress.step);
         }
@@ -277,6 +354,8 @@ impl Trainer {
             train: self.report.train.take(),
             validation: self.report.validation.take(),
             test: self.report.test.take(),
+            averaged: self.report.averaged.take(),
+            average_applied: self.report.average_applied,
             seconds: self.clock.seconds(),
             images_per_second: self.clock.images_per_second(),
             peak_memory_bytes: memory::peak_resident_bytes(),

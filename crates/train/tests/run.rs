@@ -5,7 +5,10 @@ mod common;
 use std::fs;
 
 use common::{Pair, Story, asam, config, images, sam_with_adam, sets, stop_after};
-use flatmin_train::{Acknowledgement, CheckpointKind, CheckpointPolicy, Datasets, EndReason, Event};
+use flatmin_optim::Loss;
+use flatmin_train::{
+    Acknowledgement, CheckpointKind, CheckpointPolicy, Datasets, EndReason, Event, NonFinite, StepMetric, TrainConfig,
+};
 use serde_json::{Value, json};
 
 #[test]
@@ -181,6 +184,86 @@ fn divergence_is_an_error_after_all_events() {
     assert_eq!(error.code(), "ERR_FLATMIN_NON_FINITE");
     assert!(warned);
     assert!(!pair.model.is_training());
+}
+
+#[test]
+fn a_step_that_is_not_finite_ends_the_run_if_asked_to_and_many_in_a_row_do_anyway() {
+    let failure = |change: &dyn Fn(&mut TrainConfig)| {
+        let mut options = config(50);
+        change(&mut options);
+        let run = Pair::new(json!({"base": {"type": "sgd", "lr": 1e30}})).start(&sets(), &options, None).unwrap();
+        let error = Story::read(&run, |_| Acknowledgement::default()).map(|_| ()).unwrap_err();
+        assert_eq!(error.code(), "ERR_FLATMIN_NON_FINITE");
+        error.to_string()
+    };
+    assert!(failure(&|options| options.non_finite = NonFinite::Error).contains("diverged: step "));
+    assert!(failure(&|options| options.max_consecutive_skips = 3).contains("each of the last 3 steps"));
+}
+
+#[test]
+fn steps_tell_the_norms_of_weights_and_update() {
+    let pair = Pair::new(asam());
+    let before = pair.state();
+    let mut options = config(1);
+    options.max_steps = Some(1);
+    options.step_metrics = vec![StepMetric::UpdateNorm, StepMetric::WeightNorm];
+    let story = Story::of(&pair.start(&sets(), &options, None).unwrap());
+    let step = story.events.iter().find_map(|event| match event {
+        Event::Step(step) => Some(step),
+        _ => None,
+    });
+    let (mut update, mut weight) = (0.0, 0.0);
+    for ((name, after), (_, before)) in pair.model.lock().state_dict().unwrap().iter().zip(&before) {
+        if name.ends_with("weight") || name.ends_with("bias") {
+            let square = |tensor: tch::Tensor| tensor.square().sum(tch::Kind::Double).double_value(&[]);
+            update += square(after - before);
+            weight += square(after.shallow_clone());
+        }
+    }
+    let step = step.unwrap();
+    assert!((step.update_norm.unwrap() / f64::sqrt(update) - 1.0).abs() < 1e-6 && update > 0.0);
+    assert!((step.weight_norm.unwrap() / f64::sqrt(weight) - 1.0).abs() < 1e-6);
+}
+
+#[test]
+fn mixing_changes_what_is_learnt_by_seed_alone() {
+    let losses = |mixup: Option<f64>, seed: u64, threads: usize| {
+        let mut options = config(2);
+        (options.augment.mixup, options.seed, options.loader_threads) = (mixup, seed, threads);
+        let story = Story::of(&Pair::new(asam()).start(&sets(), &options, None).unwrap());
+        story.epochs().iter().map(|epoch| epoch.train.loss).collect::<Vec<_>>()
+    };
+    let mixed = losses(Some(1.0), 5, 1);
+    assert_eq!(mixed, losses(Some(1.0), 5, 3));
+    assert_ne!(mixed, losses(None, 5, 1));
+    assert_ne!(mixed, losses(Some(1.0), 6, 1));
+}
+
+#[test]
+fn accumulated_gradients_are_those_of_the_whole_batch() {
+    // Without batch norm and dropout, whose parts differ from the whole.
+    let layers = json!([{"type": "flatten"}, {"type": "linear", "outFeatures": 3}]);
+    let run = |accumulate: Option<u64>| {
+        let pair = Pair::with_layers(layers.clone(), asam());
+        let options = TrainConfig { accumulate, ..config(2) };
+        Story::of(&pair.start(&sets(), &options, None).unwrap());
+        pair.state()
+    };
+    for ((name, whole), (_, parts)) in run(None).iter().zip(&run(Some(5))) {
+        let largest = f64::try_from((whole - parts).abs().max()).unwrap();
+        assert!(largest < 1e-5, "{name}: {largest}");
+    }
+}
+
+#[test]
+fn class_weights_must_fit_the_model() {
+    let mut options = config(1);
+    options.loss = Loss::Focal { gamma: 2.0, class_weights: Some(vec![1.0, 2.0]) };
+    let error = Pair::new(asam()).start(&sets(), &options, None).map(|_| ()).unwrap_err();
+    assert_eq!(error.code(), "ERR_FLATMIN_OPTION");
+    options.loss = Loss::Focal { gamma: 2.0, class_weights: Some(vec![1.0, 2.0, 0.5]) };
+    let story = Story::of(&Pair::new(asam()).start(&sets(), &options, None).unwrap());
+    assert!(story.epochs()[0].train.loss.is_finite());
 }
 
 #[test]

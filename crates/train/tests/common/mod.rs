@@ -15,18 +15,19 @@ use tch::Tensor;
 
 /// Batch norm and dropout are in it because both carry state through a run.
 pub fn spec() -> ModelSpec {
-    let spec = json!({
-        "format": 1, "name": "tiny", "inputShape": [2, 6, 6], "numClasses": 3,
-        "layers": [
-            {"type": "conv2d", "outChannels": 8, "kernelSize": 3, "padding": 1, "bias": false},
-            {"type": "batchNorm2d"},
-            {"type": "relu"},
-            {"type": "dropout", "p": 0.1},
-            {"type": "globalAvgPool2d"},
-            {"type": "flatten"},
-            {"type": "linear", "outFeatures": 3},
-        ],
-    });
+    spec_of(json!([
+        {"type": "conv2d", "outChannels": 8, "kernelSize": 3, "padding": 1, "bias": false},
+        {"type": "batchNorm2d"},
+        {"type": "relu"},
+        {"type": "dropout", "p": 0.1},
+        {"type": "globalAvgPool2d"},
+        {"type": "flatten"},
+        {"type": "linear", "outFeatures": 3},
+    ]))
+}
+
+fn spec_of(layers: Value) -> ModelSpec {
+    let spec = json!({"format": 1, "name": "tiny", "inputShape": [2, 6, 6], "numClasses": 3, "layers": layers});
     ModelSpec::from_value(spec).unwrap()
 }
 
@@ -74,7 +75,15 @@ pub struct Pair {
 
 impl Pair {
     pub fn new(optimizer: Value) -> Self {
-        let mut model = Model::new(spec(), Dtype::Float32, 7).unwrap();
+        Self::of(spec(), optimizer)
+    }
+
+    pub fn with_layers(layers: Value, optimizer: Value) -> Self {
+        Self::of(spec_of(layers), optimizer)
+    }
+
+    fn of(spec: ModelSpec, optimizer: Value) -> Self {
+        let mut model = Model::new(spec, Dtype::Float32, 7).unwrap();
         let optimizer = Optimizer::new(&mut model, serde_json::from_value(optimizer).unwrap()).unwrap();
         Self { model: ModelSlot::new(model), optimizer: OptimizerSlot::new(optimizer) }
     }
