@@ -42,7 +42,7 @@ impl BaseOptimizer for Adam {
             .iter()
             .map(|group| AdamStep {
                 lr: group.lr * setting.factors.lr,
-                beta1: self.betas[0],
+                beta1: self.betas[0] * setting.factors.momentum,
                 beta2: self.betas[1],
                 eps: self.eps,
                 weight_decay: setting.weight_decay(group),

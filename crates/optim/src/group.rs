@@ -25,6 +25,7 @@ pub struct Group {
 pub struct Factors {
     pub lr: f64,
     pub rho: f64,
+    /// Of SGD's momentum or Adam's beta1.
     pub momentum: f64,
 }
 

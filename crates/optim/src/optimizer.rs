@@ -7,7 +7,7 @@ use tch::Tensor;
 
 use crate::base::{self, BaseOptimizer};
 use crate::combine::clipped;
-use crate::config::{BatchNormPolicy, OptimizerConfig, SharpnessConfig};
+use crate::config::{BaseConfig, BatchNormPolicy, OptimizerConfig, SharpnessConfig};
 use crate::error::{Error, Result};
 use crate::group::{Factors, Group};
 use crate::kernels;
@@ -148,6 +148,19 @@ impl Optimizer {
     /// The radius in force in the first group, schedule included; None without a sharpness-aware wrapper.
     pub fn rho(&self) -> Option<f64> {
         self.groups[0].rho.map(|rho| rho * self.factors.rho)
+    }
+
+    /// The first group's own momentum, schedule not included: of SGD, or Adam's beta1.
+    pub fn own_momentum(&self) -> f64 {
+        match self.config.base {
+            BaseConfig::Sgd { .. } => self.groups[0].momentum.unwrap_or(0.0),
+            BaseConfig::Adam { betas, .. } | BaseConfig::AdamW { betas, .. } => betas[0],
+        }
+    }
+
+    /// The momentum in force in the first group, schedule included.
+    pub fn momentum(&self) -> f64 {
+        self.own_momentum() * self.factors.momentum
     }
 
     /// What a schedule multiplies every group's own values by, from now on.

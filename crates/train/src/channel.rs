@@ -157,6 +157,7 @@ mod tests {
             accuracy: 0.5,
             lr: 0.1,
             rho: None,
+            momentum: 0.9,
             gradient_norm: 1.0,
             update_norm: None,
             weight_norm: None,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::metrics::Metric;
-use crate::schedule::ScheduleConfig;
+use crate::schedule::{OneCycle, ScheduleConfig, Shape};
 
 /// What a run does. In JSON all names are camelCase; all but `epochs` have a default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,8 +20,15 @@ pub struct TrainConfig {
     /// Fixes the order of the images, augmentation and dropout. Default 0.
     #[serde(default)]
     pub seed: u64,
+    /// Of the learning rate. Default: constant.
     #[serde(default)]
     pub schedule: ScheduleConfig,
+    /// Of rho. Default: none, rho is constant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rho_schedule: Option<ScheduleConfig>,
+    /// Of SGD's momentum or Adam's beta1. Default: none, but for what a one-cycle `schedule` does to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub momentum_schedule: Option<ScheduleConfig>,
     /// Default: cross entropy.
     #[serde(default)]
     pub loss: Loss,
@@ -174,6 +181,8 @@ impl TrainConfig {
             batch_size: default_batch_size(),
             seed: 0,
             schedule: ScheduleConfig::default(),
+            rho_schedule: None,
+            momentum_schedule: None,
             loss: Loss::default(),
             accumulate: None,
             drop_last: false,
@@ -222,7 +231,30 @@ impl TrainConfig {
             average.validate(self.epochs)?;
         }
         self.loss.validate()?;
-        self.schedule.validate()
+        self.validate_schedules()
+    }
+
+    fn validate_schedules(&self) -> Result<()> {
+        let Self { schedule, rho_schedule, momentum_schedule, .. } = self;
+        for (option, schedule) in [("schedule", Some(schedule)), ("momentumSchedule", momentum_schedule.as_ref())] {
+            if schedule.is_some_and(|schedule| matches!(schedule.shape, Shape::Lr { .. })) {
+                return Err(Error::option(format!("{option}.type"), "lr", "another type: this one is for rhoSchedule"));
+            }
+        }
+        schedule.validate("schedule")?;
+        if let Some(rho) = rho_schedule {
+            rho.validate("rhoSchedule")?;
+        }
+        let Some(momentum) = momentum_schedule else { return Ok(()) };
+        momentum.validate("momentumSchedule")?;
+        if let Some(gamma) = momentum.gamma().filter(|&gamma| gamma > 1.0) {
+            return Err(Error::option("momentumSchedule.gamma", gamma, "a number above 0, at most 1"));
+        }
+        if matches!(schedule.shape, Shape::OneCycle(OneCycle { cycle_momentum: true, .. })) {
+            let found = "given, and schedule cycles the momentum, too";
+            return Err(Error::option("momentumSchedule", found, "one of them: set schedule.cycleMomentum to false"));
+        }
+        Ok(())
     }
 }
 
@@ -241,6 +273,7 @@ mod tests {
     fn survives_json() {
         let mut config = TrainConfig::new(3);
         config.schedule.warmup_epochs = 0.1 + 0.2;
+        config.rho_schedule = Some(ScheduleConfig::new(Shape::Lr { min: 0.1 + 0.2 }));
         config.augment.pad_crop = Some(4);
         config.run_dir = Some("runs/a".into());
         let text = serde_json::to_string(&config).unwrap();
@@ -255,7 +288,11 @@ mod tests {
             (r#"{"epochs":1,"maxSteps":0}"#, "maxSteps"),
             (r#"{"epochs":1,"threads":0}"#, "threads"),
             (r#"{"epochs":1,"checkpoint":{"everyEpochs":0}}"#, "everyEpochs"),
-            (r#"{"epochs":1,"schedule":{"type":"step","gamma":-1}}"#, "gamma"),
+            (r#"{"epochs":1,"schedule":{"type":"step","gamma":-1}}"#, "schedule.gamma"),
+            (r#"{"epochs":1,"schedule":{"type":"lr"}}"#, "schedule.type"),
+            (r#"{"epochs":1,"rhoSchedule":{"type":"lr","min":-1}}"#, "rhoSchedule.min"),
+            (r#"{"epochs":1,"momentumSchedule":{"type":"exponential","gamma":1.1}}"#, "momentumSchedule.gamma"),
+            (r#"{"epochs":1,"schedule":{"type":"oneCycle"},"momentumSchedule":{"type":"cosine"}}"#, "cycleMomentum"),
             (r#"{"epochs":1,"augment":{"mixup":0}}"#, "augment.mixup"),
             (r#"{"epochs":1,"augment":{"switchProbability":2}}"#, "augment.switchProbability"),
             (r#"{"epochs":1,"average":{"type":"swa","startEpoch":2}}"#, "average.startEpoch"),

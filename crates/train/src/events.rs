@@ -51,6 +51,8 @@ pub struct StepEvent {
     /// Of the first group, schedule included.
     pub lr: f64,
     pub rho: Option<f64>,
+    /// SGD's momentum or Adam's beta1.
+    pub momentum: f64,
     /// 2-norm of the gradient at the unperturbed weights.
     pub gradient_norm: f64,
     /// norm2 of the change of w in the step, if asked for.
@@ -105,8 +107,10 @@ pub struct EpochEvent {
     pub generalization_gap: Option<f64>,
     /// Mean over the epoch's steps of the loss at the perturbed weights minus the loss; null without an ascent step.
     pub sharpness: Option<f64>,
-    /// Of the first group at the epoch's last step, schedule included.
+    /// Of the first group at the epoch's last step, schedule included; so are rho and momentum.
     pub lr: f64,
+    pub rho: Option<f64>,
+    pub momentum: f64,
     /// Training only, evaluations not counted.
     pub images_per_second: f64,
     /// Evaluations included.

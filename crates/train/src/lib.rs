@@ -45,6 +45,9 @@ pub use normalize::{for_data, for_model};
 pub use optimizer_slot::{OptimizerGuard, OptimizerSlot, OptimizerView};
 pub use predict::{Prediction, predict, predict_files};
 pub use run::Run;
-pub use schedule::{Schedule, ScheduleConfig, ScheduleKind};
+pub use schedule::{
+    Anneal, Clock, Mode, OneCycle, Own, Plateau, PlateauStates, ScheduleConfig, Schedules, Shape, ThresholdMode,
+    Watched,
+};
 pub use slot::ModelSlot;
 pub use trainer::Datasets;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use flatmin_optim::StepOutcome;
 
 use crate::events::{Best, TrainScores};
+use crate::schedule::PlateauStates;
 
 /// Position and sums of a run. Kept in a checkpoint, so all of it survives JSON exactly.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -21,6 +22,8 @@ pub struct Progress {
     #[serde(default)]
     pub consecutive_skips: u64,
     pub best: Option<Best>,
+    #[serde(default)]
+    pub plateaus: PlateauStates,
     /// Of the unfinished epoch.
     pub sums: EpochSums,
 }

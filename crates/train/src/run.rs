@@ -25,7 +25,7 @@ use crate::normalize::{for_model, input_normalization};
 use crate::optimizer_slot::OptimizerSlot;
 use crate::progress::Progress;
 use crate::run_dir::RunDir;
-use crate::schedule::Schedule;
+use crate::schedule::{Own, Schedules};
 use crate::slot::ModelSlot;
 use crate::stopwatch::Stopwatch;
 use crate::trainer::{Datasets, Report, Trainer};
@@ -148,11 +148,13 @@ impl Setup {
         let averaged = self.averaged(checkpoint.as_ref(), per_epoch)?;
         let planned = per_epoch * self.config.epochs;
         let total_steps = self.config.max_steps.map_or(planned, |steps| steps.min(planned));
+        let schedules = Schedules::new(&self.config, per_epoch, total_steps);
+        schedules.check(Own::of(&self.optimizer.lock()))?;
         let run_dir = self.run_dir(resumed_from.as_deref(), progress.epoch)?;
         Ok(Trainer {
-            schedule: Schedule::new(&self.config.schedule, per_epoch, total_steps),
             mixer: Mixer::new(&self.config.augment, self.config.seed, self.slot.spec().num_classes)?,
             averaged,
+            schedules,
             pacer: StepPacer::new(Duration::from_millis(self.config.step_event_ms)),
             clock: Stopwatch::start(),
             report: Report::default(),

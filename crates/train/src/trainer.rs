@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use flatmin_data::{Batch, Dataset, Loader};
 use flatmin_nn::Model;
-use flatmin_optim::{Factors, StepOptions, StepOutcome, train_step};
+use flatmin_optim::{Optimizer, StepOptions, StepOutcome, train_step};
 use parking_lot::MutexGuard;
 
 use crate::averaged::Averaged;
@@ -27,7 +27,7 @@ use crate::mix::Mixer;
 use crate::optimizer_slot::OptimizerSlot;
 use crate::progress::Progress;
 use crate::run_dir::RunDir;
-use crate::schedule::Schedule;
+use crate::schedule::{Own, Schedules, Watched};
 use crate::seed::mask_seed;
 use crate::slot::ModelSlot;
 use crate::step_metrics::{Norms, StepNorms};
@@ -56,7 +56,7 @@ pub(crate) struct Trainer {
     pub loader: Loader,
     pub mixer: Option<Mixer>,
     pub averaged: Option<Averaged>,
-    pub schedule: Schedule,
+    pub schedules: Schedules,
     pub total_steps: u64,
     pub progress: Progress,
     pub resumed_from: Option<PathBuf>,
@@ -66,6 +66,19 @@ pub(crate) struct Trainer {
     pub pacer: StepPacer,
     pub clock: Stopwatch,
     pub report: Report,
+}
+
+/// What is in force in the first group, schedules included.
+struct Rates {
+    lr: f64,
+    rho: Option<f64>,
+    momentum: f64,
+}
+
+impl Rates {
+    fn of(optimizer: &Optimizer) -> Self {
+        Self { lr: optimizer.lr(), rho: optimizer.rho(), momentum: optimizer.momentum() }
+    }
 }
 
 /// What the end event tells of the last epoch and checkpoint.
@@ -156,11 +169,12 @@ impl Trainer {
         };
         let mut model = self.slot.lock();
         let mut optimizer = self.optimizer.lock();
-        optimizer.set_factors(Factors { lr: self.schedule.factor(self.progress.step), ..Factors::default() });
+        let own = Own::of(&optimizer);
+        optimizer.set_factors(self.schedules.factors(self.progress.step, own, &self.progress.plateaus));
         let norms = StepNorms::begin(if due { &self.config.step_metrics } else { &[] }, &model)?;
         let outcome = train_step(&mut model, &mut optimizer, &images, &target, &self.config.loss, options)?;
         let norms = norms.finish(&model)?;
-        let (lr, rho) = (optimizer.lr(), optimizer.rho());
+        let rates = Rates::of(&optimizer);
         if let Some(averaged) = &mut self.averaged {
             averaged.after_step(&model, self.progress.step + 1)?;
         }
@@ -171,7 +185,7 @@ impl Trainer {
         self.clock.trained(batch.count as u64);
         self.loader.recycle(batch);
         if due {
-            self.events.send(Event::Step(self.step_event(&outcome, norms, lr, rho)));
+            self.events.send(Event::Step(self.step_event(&outcome, norms, rates)));
         }
         self.check_finite()
     }
@@ -190,7 +204,7 @@ impl Trainer {
         Err(Error::NonFinite { found })
     }
 
-    fn step_event(&self, outcome: &StepOutcome, norms: Norms, lr: f64, rho: Option<f64>) -> StepEvent {
+    fn step_event(&self, outcome: &StepOutcome, norms: Norms, rates: Rates) -> StepEvent {
         let remaining = self.total_steps - self.progress.step;
         StepEvent {
             epoch: self.progress.epoch + 1,
@@ -199,8 +213,9 @@ impl Trainer {
             loss: outcome.reported.loss,
             sharpness: outcome.sharpness,
             accuracy: outcome.reported.correct as f64 / outcome.reported.count as f64,
-            lr,
-            rho,
+            lr: rates.lr,
+            rho: rates.rho,
+            momentum: rates.momentum,
             gradient_norm: outcome.gradient_norm,
             update_norm: norms.update,
             weight_norm: norms.weight,
@@ -234,6 +249,7 @@ impl Trainer {
         self.report.averaged.clone_from(&event.averaged);
         self.report.measured_at = Some(self.progress.step);
         if self.progress.batch as usize == self.loader.len() {
+            self.observe(&event);
             self.progress.finish_epoch();
         }
         self.send(Event::Epoch(Box::new(event)))?;
@@ -246,6 +262,16 @@ impl Trainer {
             self.save(CheckpointKind::Last, accuracy)?;
         }
         Ok(self.control.halted().map_or(Flow::Continue, Flow::Halt))
+    }
+
+    /// Lets schedules know how the epoch went.
+    fn observe(&mut self, event: &EpochEvent) {
+        let watched = match &event.validation {
+            Some(scores) => Watched { loss: scores.loss, accuracy: scores.accuracy },
+            None => Watched { loss: event.train.loss, accuracy: event.train.accuracy },
+        };
+        let own = Own::of(&self.optimizer.lock());
+        self.schedules.observe(self.progress.step, watched, own, &mut self.progress.plateaus);
     }
 
     /// The scores on the validation and the test set; None without a set, and if the run was halted meanwhile.
@@ -294,6 +320,7 @@ impl Trainer {
         let warning = (sums.skipped() > 0).then(|| {
             format!("{} of {} steps were skipped: loss or gradient was not finite", sums.skipped(), sums.steps())
         });
+        let rates = Rates::of(&self.optimizer.lock());
         EpochEvent {
             epoch: self.progress.epoch + 1,
             generalization_gap: unseen.map(|scores| scores.loss - train.loss),
@@ -302,7 +329,9 @@ impl Trainer {
             test,
             averaged: None,
             sharpness: sums.sharpness(),
-            lr: self.optimizer.lock().lr(),
+            lr: rates.lr,
+            rho: rates.rho,
+            momentum: rates.momentum,
             images_per_second: self.clock.epoch_images_per_second(),
             seconds: self.clock.epoch_seconds(),
             data_seconds: self.clock.epoch_data_seconds(),

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use common::{Pair, Story, asam, config, images, sam_with_adam, sets, stop_after};
-use flatmin_train::{Acknowledgement, ScheduleKind, TrainConfig, TrainScores};
-use serde_json::Value;
+use flatmin_train::{Acknowledgement, Datasets, Mode, Plateau, ScheduleConfig, Shape, TrainConfig, TrainScores};
+use serde_json::{Value, json};
 
 fn assert_same_state(one: &Pair, other: &Pair) {
     let (one, other) = (one.state(), other.state());
@@ -31,7 +31,7 @@ fn at_an_epochs_end() {
     for optimizer in [asam(), sam_with_adam()] {
         let root = tempfile::tempdir().unwrap();
         let mut options = config(4);
-        options.schedule.kind = ScheduleKind::Cosine;
+        options.schedule.shape = Shape::Cosine { min_factor: 0.0, epochs: None };
         options.augment.flip = true;
         options.await_epoch_end = true;
         let whole = Pair::new(optimizer.clone());
@@ -55,6 +55,39 @@ fn at_an_epochs_end() {
         let epochs: Vec<u64> =
             events.filter_map(|event| event["train"]["loss"].as_f64().and(event["epoch"].as_u64())).collect();
         assert_eq!(epochs, [1, 2, 3, 4]);
+    }
+}
+
+#[test]
+fn with_schedules_that_remember() {
+    // So high a threshold that most epochs are no better: every reduction falls before or after the interruption.
+    let plateau = Plateau { factor: 0.7, patience: 0, threshold: 0.3, cooldown: 1, ..Plateau::default() };
+    let mut options = config(7);
+    options.await_epoch_end = true;
+    options.schedule = ScheduleConfig::new(Shape::Plateau(plateau.clone()));
+    options.rho_schedule =
+        Some(ScheduleConfig::new(Shape::Plateau(Plateau { mode: Mode::Max, patience: 1, ..plateau })));
+    options.momentum_schedule = serde_json::from_value(json!({"type": "linear", "endFactor": 0.5})).unwrap();
+    for sets in [sets(), Datasets { validation: None, ..sets() }] {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("run");
+        let whole = Pair::new(asam());
+        let told = Story::of(&whole.start(&sets, &options, None).unwrap());
+
+        let options = with_dir(&options, &path);
+        let first = Pair::new(asam()).start(&sets, &options, None).unwrap();
+        Story::read(&first, stop_after(4)).unwrap();
+        let resumed = Pair::new(asam());
+        let rest = Story::of(&resumed.start(&sets, &options, Some(&path)).unwrap());
+
+        let rates = |story: &Story| -> Vec<(f64, Option<f64>, f64)> {
+            story.epochs().iter().map(|epoch| (epoch.lr, epoch.rho, epoch.momentum)).collect()
+        };
+        let all = rates(&told);
+        assert_eq!(rates(&rest), all[4..]);
+        assert_same_state(&whole, &resumed);
+        assert!(all[0].0 > all[3].0 && all[3].0 > all[6].0, "{all:?}");
+        assert!(all[0].1 > all[6].1, "{all:?}");
     }
 }
 
