@@ -32,6 +32,8 @@ function epochOf(epoch: number, validationLoss: number, lr = 0.1): EpochEvent {
     generalizationGap: validationLoss - 1,
     sharpness: null,
     lr,
+    rho: null,
+    momentum: 0.9,
     imagesPerSecond: 100,
     seconds: 2,
     dataSeconds: 0,
@@ -146,11 +148,13 @@ describe('LearningRateMonitor', () => {
     const changes: number[] = [];
     const callback = new LearningRateMonitor({ onChange: ({ lr }) => changes.push(lr) });
     for (const [index, lr] of [0.1, 0.1, 0.01].entries()) callback.onEpochEnd(epochOf(index + 1, 1, lr));
+    callback.onEpochEnd({ ...epochOf(4, 1, 0.01), rho: 0.5 });
     expect(callback.records).toEqual([
-      { epoch: 1, lr: 0.1 },
-      { epoch: 2, lr: 0.1 },
-      { epoch: 3, lr: 0.01 },
+      { epoch: 1, lr: 0.1, rho: null, momentum: 0.9 },
+      { epoch: 2, lr: 0.1, rho: null, momentum: 0.9 },
+      { epoch: 3, lr: 0.01, rho: null, momentum: 0.9 },
+      { epoch: 4, lr: 0.01, rho: 0.5, momentum: 0.9 },
     ]);
-    expect(changes).toEqual([0.1, 0.01]);
+    expect(changes).toEqual([0.1, 0.01, 0.01]);
   });
 });

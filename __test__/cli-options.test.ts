@@ -16,6 +16,10 @@ const schema = z.strictObject({
   save: z.boolean().default(true).describe('Save'),
   flip: z.boolean().default(false).describe('Flip'),
   rho: z.number().optional().describe('Radius'),
+  shape: z
+    .union([z.enum(['flat', 'round']), z.strictObject({ type: z.string(), at: z.array(z.number()) })])
+    .optional()
+    .describe('Shape'),
 });
 
 let folder: string;
@@ -50,7 +54,15 @@ describe('flags', () => {
     });
   });
 
+  it('take a name or a mapping', () => {
+    expect(resolve(['--shape', 'flat'])).toMatchObject({ shape: 'flat' });
+    expect(resolve(['--shape', '{type: round, at: [1, 2]}'])).toMatchObject({ shape: { type: 'round', at: [1, 2] } });
+    expect(resolve([], 'shape: { type: round, at: [3] }')).toMatchObject({ shape: { type: 'round', at: [3] } });
+  });
+
   it.each([
+    [['--shape', 'rund'], /--shape.*'rund'.*did you mean 'round'/],
+    [['--shape', '{type: round'], /--shape.*mapping/],
     [['--epochs', '1.5'], /--epochs.*whole number.*'1\.5'/],
     [['--weight-decay', 'much'], /--weight-decay.*number.*'much'/],
     [['--weight-decay', ''], /--weight-decay.*number/],

@@ -82,6 +82,21 @@ describe('train --json', () => {
   });
 });
 
+it('takes schedules and a warm-up from flags', async () => {
+  const { code, stdout, stderr } = await flatmin([
+    ...['train', ...SETTINGS, '--optimizer', 'sam', '--epochs', '2', '--no-save', '--warmup-epochs', '1'],
+    ...['--schedule', '{type: cosine, by: epoch, minFactor: 0.5}', '--warmup-start', '0.1', '--rho-schedule', 'lr'],
+  ]);
+  expect(stderr).toBe('');
+  expect(code).toBe(0);
+  const epochs = ofType(jsonLines(stdout), 'epoch') as unknown as { lr: number; rho: number }[];
+  // lr 0.1, rho 0.05: the first epoch is below the cosine's end, the second at its start.
+  for (const [index, [lr, rho]] of [[0.01, 0] as const, [0.1, 0.05] as const].entries()) {
+    expect(epochs[index]?.lr).toBeCloseTo(lr, 12);
+    expect(epochs[index]?.rho).toBeCloseTo(rho, 12);
+  }
+}, 60_000);
+
 describe('train --resume', () => {
   it('goes on with the options of the run, to the result of an uninterrupted one', async () => {
     const interrupted = join(folder, 'interrupted');

@@ -207,6 +207,52 @@ describe('fit', () => {
   });
 });
 
+describe('schedules', () => {
+  it('move learning rate, rho and momentum, and events and monitor tell so', async () => {
+    const monitor = new callbacks.LearningRateMonitor();
+    const trainer = trainerOf({
+      epochs: 4,
+      schedule: { type: 'linear', by: 'epoch', endFactor: 0.2 },
+      rhoSchedule: { type: 'lr', min: 0.1 },
+      momentumSchedule: { type: 'step', stepSize: 2, gamma: 0.5 },
+      callbacks: [monitor],
+    });
+    const history = await trainer.fit();
+    const expected = [1, 0.8, 0.6, 0.4].map((factor, index) => ({
+      lr: 0.05 * factor,
+      rho: 0.1 + ((factor - 0.2) / 0.8) * 0.4,
+      momentum: index < 2 ? 0.9 : 0.45,
+    }));
+    for (const [index, event] of history.epochs.entries()) {
+      for (const key of ['lr', 'rho', 'momentum'] as const) {
+        expect(event[key], `${key} of epoch ${index + 1}`).toBeCloseTo(expected[index]?.[key] as number, 12);
+      }
+    }
+    expect(monitor.records).toEqual(
+      history.epochs.map(({ epoch, lr, rho, momentum }) => ({ epoch, lr, rho, momentum })),
+    );
+  });
+
+  it.each(['multiStep', 'exponential', 'polynomial', 'oneCycle', 'plateau'] as const)(
+    'take the name %s',
+    async (schedule) => {
+      const rhoSchedule = schedule;
+      const history = await trainerOf({ epochs: 1, schedule, rhoSchedule }).fit();
+      expect(history.reason).toBe('finished');
+    },
+  );
+
+  it('are refused where the optimizer has nothing to schedule', async () => {
+    const model = smallNet();
+    const optimizer = new SGD(model, { lr: 0.05 });
+    const { code, message } = await errorOf(() => trainerOf({ model, optimizer, rhoSchedule: 'cosine' }).fit());
+    expect(code).toBe('ERR_FLATMIN_OPTION');
+    expect(message).toMatch(/rhoSchedule is given.*sharpness-aware/);
+    const cycle = await errorOf(() => trainerOf({ model, optimizer, schedule: 'oneCycle' }).fit());
+    expect(cycle.message).toMatch(/cycleMomentum/);
+  });
+});
+
 describe('resume', () => {
   it('equals the run that was never interrupted, bit for bit', async () => {
     const options = { epochs: 4, validation: 0.25, schedule: 'cosine' as const, augment: { padCrop: 1, flip: false } };

@@ -61,6 +61,8 @@ export interface StepEvent {
   lr: number;
   /** Radius of the neighbourhood; null without SAM or ASAM. */
   rho: number | null;
+  /** Momentum of SGD or beta1 of Adam. */
+  momentum: number;
   /** 2-norm of the gradient at w; NaN when it was not finite. */
   gradientNorm: number;
   /** 2-norm of the change of the weights in the step, with the step metric `updateNorm`. */
@@ -88,7 +90,11 @@ export interface EpochEvent {
   generalizationGap: number | null;
   /** Mean of loss(w + eps) - loss(w) over the epoch's batches; null without SAM or ASAM. */
   sharpness: number | null;
+  /** Of the first group at the last step, the schedule's factor included; so are rho and momentum. */
   lr: number;
+  /** Null without SAM or ASAM. */
+  rho: number | null;
+  momentum: number;
   imagesPerSecond: number;
   seconds: number;
   /** Time that training waited for data. */

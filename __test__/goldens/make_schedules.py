@@ -176,7 +176,7 @@ def plateau_cases():
 
 def rho_cases():
     """rho_t = rho_min + (lr_t - lr_min) / (lr_max - lr_min) (rho_max - rho_min); Zhuang et al. 2022, "Surrogate Gap
-    Minimization Improves Sharpness-Aware Training", section 5.1."""
+    Minimization Improves Sharpness-Aware Training"."""
     for schedule, lr_min in [
         ({"type": "cosine"}, 0.0),
         ({"type": "cosine", "minFactor": 0.1, "warmupEpochs": 1}, 0.1 * LR),

@@ -1,15 +1,12 @@
-// Records the learning rate of each epoch, so that a schedule can be looked at after (or while) a run uses it.
+// Records what schedules change: learning rate, rho and momentum of each epoch, to look at after (or during) a run.
 
 import type { EpochEvent } from '../events.js';
 import type { Callback } from './callback.js';
 
-/** Learning rate at the end of one epoch. */
-export interface LearningRateRecord {
-  epoch: number;
-  lr: number;
-}
+/** What was in force in the first group at the last step of one epoch. */
+export type LearningRateRecord = Pick<EpochEvent, 'epoch' | 'lr' | 'rho' | 'momentum'>;
 
-/** Keeps `{ epoch, lr }` of every epoch, and calls `onChange` when the rate differs from the epoch before. */
+/** Keeps a record of every epoch, and calls `onChange` when a value differs from the epoch before. */
 export class LearningRateMonitor implements Callback {
   readonly records: LearningRateRecord[] = [];
   readonly #onChange: ((record: LearningRateRecord) => void) | undefined;
@@ -18,9 +15,10 @@ export class LearningRateMonitor implements Callback {
     this.#onChange = options.onChange;
   }
 
-  onEpochEnd({ epoch, lr }: EpochEvent): void {
-    const changed = this.records.at(-1)?.lr !== lr;
-    this.records.push({ epoch, lr });
-    if (changed) this.#onChange?.({ epoch, lr });
+  onEpochEnd({ epoch, lr, rho, momentum }: EpochEvent): void {
+    const record = { epoch, lr, rho, momentum };
+    const before = this.records.at(-1);
+    this.records.push(record);
+    if (before?.lr !== lr || before.rho !== rho || before.momentum !== momentum) this.#onChange?.(record);
   }
 }

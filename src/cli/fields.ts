@@ -26,14 +26,22 @@ export const trainingFields = {
   epochs: trainer.epochs,
   batchSize: trainer.batchSize,
   seed: trainer.seed,
-  schedule: z.enum(['cosine', 'constant', 'step']).default('cosine').describe('Learning-rate schedule'),
-  warmupEpochs: nonNegative.default(0).describe('Epochs over which the learning rate rises linearly'),
+  schedule: trainer.schedule
+    .unwrap()
+    .prefault('cosine')
+    .describe(`Learning-rate schedule: a name, or in quotes '{type: oneCycle, pctStart: 0.2}'`),
+  rhoSchedule: trainer.rhoSchedule,
+  momentumSchedule: trainer.momentumSchedule,
+  warmupEpochs: nonNegative.optional().describe('Epochs over which the learning rate rises linearly (default: 0)'),
+  warmupStart: fraction.optional().describe('Share of the learning rate at which the warm-up starts'),
   milestones: z
     .array(wholeNumber)
     .min(1)
     .optional()
-    .describe('Epochs at which schedule step multiplies the learning rate by its gamma'),
-  scheduleGamma: nonNegative.optional().describe('Multiplier of schedule step (default: 0.1)'),
+    .describe('Epochs at which schedules step and multiStep multiply the learning rate by their gamma'),
+  scheduleGamma: nonNegative
+    .optional()
+    .describe('Multiplier of schedules step and multiStep (default: 0.1), exponential (0.95)'),
   labelSmoothing: fraction.default(0).describe("Label smoothing, PyTorch's form"),
   augment: z
     .enum(['none', 'standard'])
@@ -67,22 +75,26 @@ const trainingSchema = z.strictObject({ ...dataFields, ...trainingFields });
 /** The Trainer's form of the flat options. */
 export function trainerOptions(options: z.output<typeof trainingSchema>) {
   const { epochs, batchSize, seed, maxSteps, threads, loaderThreads, labelSmoothing } = options;
+  const { rhoSchedule, momentumSchedule } = options;
   const augment = options.augment ?? (options.data === 'digits' ? 'none' : 'standard');
   return {
     ...{ epochs, batchSize, seed, loaderThreads, augment, schedule: scheduleOf(options) },
     loss: { type: 'crossEntropy' as const, labelSmoothing },
-    ...set({ maxSteps, threads }),
+    ...set({ maxSteps, threads, rhoSchedule, momentumSchedule }),
   };
 }
 
+/** The schedule with what flags of their own say of it. */
 function scheduleOf(options: z.output<typeof trainingSchema>) {
-  const { schedule: type, warmupEpochs, milestones, scheduleGamma: gamma } = options;
-  if (type !== 'step') {
-    if (milestones !== undefined || gamma !== undefined)
-      throw new UsageError(`options 'milestones' and 'scheduleGamma' need --schedule step`);
-    return { type, warmupEpochs };
-  }
-  if (milestones === undefined)
-    throw new UsageError('--schedule step needs --milestones, such as --milestones 100,150');
-  return { type, warmupEpochs, milestones, ...set({ gamma }) };
+  const { schedule, warmupEpochs, warmupStart, milestones, scheduleGamma: gamma } = options;
+  const own = set({ warmupEpochs, warmupStart, milestones, gamma });
+  const misplaced = Object.keys(own).find((key) => !(key in schedule));
+  if (misplaced !== undefined)
+    throw new UsageError(
+      `option '${misplaced === 'gamma' ? 'scheduleGamma' : misplaced}' does not apply to schedule '${schedule.type}'`,
+    );
+  const all = { ...schedule, ...own };
+  if ('milestones' in all && all.milestones.length === 0 && !('stepSize' in all && all.stepSize !== null))
+    throw new UsageError(`--schedule ${all.type} needs --milestones, such as --milestones 100,150`);
+  return all;
 }

@@ -1,6 +1,7 @@
 // Turns a zod object into command-line flags and the parsed flags back into checked options.
 // One schema is thus the source of flags, help, defaults, config files and their JSON Schema.
 import { type Command, Option } from 'commander';
+import { parse } from 'yaml';
 import { z } from 'zod';
 import { parseOptions, suggestion } from '../options/parse.js';
 import { type ConfigFile, readConfig } from './config.js';
@@ -33,7 +34,7 @@ export function inspect(field: Field): FieldInfo | undefined {
   for (;;) {
     description ||= z.globalRegistry.get(inner)?.description ?? '';
     const def = inner._zod.def as z.core.$ZodTypes['_zod']['def'];
-    if (def.type === 'default') {
+    if (def.type === 'default' || def.type === 'prefault') {
       // The outermost default is the one that holds.
       fallback ??= def.defaultValue;
       inner = def.innerType;
@@ -75,8 +76,9 @@ function kindOf(field: Field, def: z.core.$ZodTypes['_zod']['def']): Kind | unde
 const listKind = (element: FieldInfo | undefined): Kind | undefined =>
   element && { type: 'array', integer: false, choices: [], element };
 
-/** Of several forms, a flag takes the list; without one, a number or a word. */
+/** The one form that is no mapping; of several, a flag takes the list and, without one, a number or a word. */
 function unionKind(forms: readonly FieldInfo[]): Kind | undefined {
+  if (forms.length === 1) return forms[0];
   const first = forms.find(({ type }) => type === 'array') ?? forms[0];
   return first && (first.type === 'array' ? first : { ...first, type: 'mixed' });
 }
@@ -122,8 +124,20 @@ export const numberOrText = (text: string): number | string => {
   return text.trim() === '' || Number.isNaN(number) ? text : number;
 };
 
+/** A mapping on the command line is written as in a config file. */
+function parseMapping(text: string, flag: string): unknown {
+  try {
+    return parse(text);
+  } catch (error) {
+    throw new UsageError(
+      `option '${flag}': expected a mapping such as '{type: cosine}', found '${text}' (${error instanceof Error ? error.message : String(error)})`,
+    );
+  }
+}
+
 function coerce(value: unknown, info: FieldInfo, flag: string): unknown {
   if (typeof value !== 'string') return value;
+  if (value.trimStart().startsWith('{')) return parseMapping(value, flag);
   if (info.type === 'array') {
     const { element } = info;
     return element === undefined ? [] : value.split(',').map((part) => coerce(part.trim(), element, flag));
@@ -144,7 +158,8 @@ function checkChoice(value: unknown, info: FieldInfo, where: string): void {
   if (info.type === 'array' && Array.isArray(value) && info.element !== undefined) {
     for (const item of value) checkChoice(item, info.element, where);
   }
-  if (info.type !== 'enum' || value === undefined || value === null || info.choices.includes(String(value))) return;
+  if (info.type !== 'enum' || value === undefined || value === null || typeof value === 'object') return;
+  if (info.choices.includes(String(value))) return;
   throw new UsageError(
     `${where}: unknown value '${String(value)}'${suggestion(String(value), info.choices)} (one of ${info.choices.join(', ')})`,
   );

@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { averageSchema } from './average.js';
 import { fraction, path, positiveInteger, seed, wholeNumber } from './fields.js';
 import { lossSchema } from './loss.js';
-import { scheduleSchema } from './schedule.js';
+import { momentumScheduleSchema, rhoScheduleSchema, scheduleSchema } from './schedule.js';
 
 /** Metrics of each evaluation; loss, accuracy and top-5 accuracy cost nothing and are always there. */
 export const metricsSchema = z
@@ -73,6 +73,8 @@ export const trainerSchema = z.strictObject({
   batchSize: positiveInteger.default(128).describe('Images per step'),
   seed: seed.describe('Seed of order, augmentation, dropout and the validation split'),
   schedule: scheduleSchema,
+  rhoSchedule: rhoScheduleSchema,
+  momentumSchedule: momentumScheduleSchema,
   loss: lossSchema,
   metrics: metricsSchema,
   stepMetrics: stepMetricsSchema,
