@@ -29,7 +29,7 @@ export const trainingFields = {
   schedule: trainer.schedule
     .unwrap()
     .prefault('cosine')
-    .describe(`Learning-rate schedule: a name, or in quotes '{type: oneCycle, pctStart: 0.2}'`),
+    .describe(`${trainer.schedule.description}, in quotes: '{type: cosine, minFactor: 0.1}'`),
   rhoSchedule: trainer.rhoSchedule,
   momentumSchedule: trainer.momentumSchedule,
   warmupEpochs: nonNegative.optional().describe('Epochs over which the learning rate rises linearly (default: 0)'),

@@ -4,7 +4,7 @@ mod common;
 
 use common::*;
 use flatmin_nn::{Model, Pass, Statistics};
-use flatmin_optim::{Loss, Optimizer, Phase, StepOptions, Target, train_step};
+use flatmin_optim::{Factors, Loss, Optimizer, Phase, StepOptions, Target, train_step};
 use flatmin_torch_ext::clear_grad;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor, no_grad};
@@ -324,4 +324,26 @@ fn options_out_of_range_are_named() {
     assert!(optimizer.set_group(1, "lr", 0.5).is_err());
     optimizer.set_group(0, "lr", 0.5).unwrap();
     assert_eq!(optimizer.lr(), 0.5);
+}
+
+#[test]
+fn factors_multiply_the_groups_own_values() {
+    let bases: [fn(f64) -> Value; 2] = [
+        |factor| json!({ "type": "sgd", "lr": 0.1 * factor, "momentum": 0.9 * factor, "weightDecay": 5e-4 }),
+        |factor| json!({ "type": "adamw", "lr": 0.01 * factor, "betas": [0.9 * factor, 0.99], "weightDecay": 0.1 }),
+    ];
+    for base in bases {
+        let (mut own_model, mut scaled_model) = (model(6), model(6));
+        // Halves are exact.
+        let mut own = optimizer(&mut own_model, base(0.5), asam(0.25));
+        let mut scaled = optimizer(&mut scaled_model, base(1.0), asam(1.0));
+        scaled.set_factors(Factors { lr: 0.5, rho: 0.25, momentum: 0.5 });
+        for seed in 0..3 {
+            step(&mut own_model, &mut own, &batch(seed), seed);
+            step(&mut scaled_model, &mut scaled, &batch(seed), seed);
+        }
+        assert_eq!(state(&own_model), state(&scaled_model));
+        let in_force = |optimizer: &Optimizer| (optimizer.lr(), optimizer.rho(), optimizer.momentum());
+        assert_eq!(in_force(&own), in_force(&scaled));
+    }
 }
