@@ -21,6 +21,8 @@ function set<T extends object>(entries: T): { [K in keyof T]?: Exclude<T[K], und
 
 const trainer = trainerSchema.shape;
 
+const alpha = z.number().gt(0).optional();
+
 /** How long, in what order and at which learning rate. */
 export const trainingFields = {
   epochs: trainer.epochs,
@@ -32,7 +34,11 @@ export const trainingFields = {
     .describe(`${trainer.schedule.description}, in quotes: '{type: cosine, minFactor: 0.1}'`),
   rhoSchedule: trainer.rhoSchedule,
   momentumSchedule: trainer.momentumSchedule,
-  warmupEpochs: nonNegative.optional().describe('Epochs over which the learning rate rises linearly (default: 0)'),
+  warmupEpochs: nonNegative
+    .optional()
+    .describe(
+      'Epochs over which the learning rate rises linearly (default: a tenth of the run, at most 1, with schedule cosine)',
+    ),
   warmupStart: fraction.optional().describe('Share of the learning rate at which the warm-up starts'),
   milestones: z
     .array(wholeNumber)
@@ -47,6 +53,10 @@ export const trainingFields = {
     .enum(['none', 'standard'])
     .optional()
     .describe('standard: pad 4, random crop, flip (default: standard for CIFAR, none for digits)'),
+  mixup: alpha.describe('alpha of mixup: lambda ~ Beta(alpha, alpha)'),
+  cutmix: alpha.describe('alpha of cutmix; with mixup, too, each batch gets one of them'),
+  average: trainer.average,
+  accumulate: trainer.accumulate,
   trainImages: positiveInteger.optional().describe('Train on the first images only (default: all)'),
   testImages: positiveInteger.optional().describe('Test on the first images only (default: all)'),
   labelNoise: fraction.default(0).describe('Share of the training labels replaced by another class'),
@@ -75,18 +85,26 @@ const trainingSchema = z.strictObject({ ...dataFields, ...trainingFields });
 /** The Trainer's form of the flat options. */
 export function trainerOptions(options: z.output<typeof trainingSchema>) {
   const { epochs, batchSize, seed, maxSteps, threads, loaderThreads, labelSmoothing } = options;
-  const { rhoSchedule, momentumSchedule } = options;
-  const augment = options.augment ?? (options.data === 'digits' ? 'none' : 'standard');
+  const { rhoSchedule, momentumSchedule, mixup, cutmix, average, accumulate } = options;
+  const standard = (options.augment ?? (options.data === 'digits' ? 'none' : 'standard')) === 'standard';
+  const augment = { ...(standard && { padCrop: 4, flip: true }), ...set({ mixup, cutmix }) };
   return {
     ...{ epochs, batchSize, seed, loaderThreads, augment, schedule: scheduleOf(options) },
     loss: { type: 'crossEntropy' as const, labelSmoothing },
-    ...set({ maxSteps, threads, rhoSchedule, momentumSchedule }),
+    ...set({ maxSteps, threads, rhoSchedule, momentumSchedule, average, accumulate }),
   };
+}
+
+/** A large first step at the full learning rate can throw a net far off, and short runs do not recover from it. */
+function warmupOf({ schedule, epochs }: z.output<typeof trainingSchema>): number | undefined {
+  const unset = schedule.type === 'cosine' && schedule.warmupEpochs === 0;
+  return unset ? Math.min(1, epochs / 10) : undefined;
 }
 
 /** The schedule with what flags of their own say of it. */
 function scheduleOf(options: z.output<typeof trainingSchema>) {
-  const { schedule, warmupEpochs, warmupStart, milestones, scheduleGamma: gamma } = options;
+  const { schedule, warmupStart, milestones, scheduleGamma: gamma } = options;
+  const { warmupEpochs = warmupOf(options) } = options;
   const own = set({ warmupEpochs, warmupStart, milestones, gamma });
   const misplaced = Object.keys(own).find((key) => !(key in schedule));
   if (misplaced !== undefined)

@@ -26,7 +26,7 @@ export const demoCommand = defineCommand({
   summary: 'see SGD, SAM and ASAM train on noisy labels, with a report at the end',
   schema,
   async run({ epochs, seeds, noise, rhoSam, rhoAsam, jobs = availableParallelism(), out }, { output, exit }) {
-    const shared = { data: 'digits', epochs, labelNoise: noise, threads: 1, base: 'sgd' } as const;
+    const shared = { data: 'digits', epochs, labelNoise: noise, threads: 1, base: 'sgd', warmupEpochs: 0 } as const;
     const plan = planComparison({
       optimizers: ['sgd', { optimizer: 'sam', rho: rhoSam }, { optimizer: 'asam', rho: rhoAsam }],
       ...{ sweep: [], seeds, sgdEpochsFactor: 1, shared, out: undefined },
