@@ -15,6 +15,7 @@ mod optimizer;
 mod sam;
 mod setting;
 mod sgd;
+mod state;
 mod step;
 
 pub use averaging::{AverageConfig, AverageCount, AverageStatistics, Averaging};
@@ -25,6 +26,7 @@ pub use config::{
 pub use error::{Error, Result};
 pub use group::{Factors, Group};
 pub use loss::{Loss, Target};
-pub use optimizer::{Counters, Optimizer, Phase, StepInfo};
+pub use optimizer::{Optimizer, Phase, StepInfo};
 pub use sam::Plan;
+pub use state::Counters;
 pub use step::{PassOutcome, StepOptions, StepOutcome, backward, train_step};
