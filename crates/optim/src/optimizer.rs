@@ -2,7 +2,7 @@
 
 use flatmin_nn::{Gradients, Model, ParameterArena, Statistics};
 use flatmin_torch_ext::cpu::Layout;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tch::Tensor;
 
 use crate::base::{self, BaseOptimizer};
