@@ -17,14 +17,27 @@ using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
+uint8_t number_of(at::ScalarType type) {
+  switch (type) {
+    case at::kFloat:
+      return 0;
+    case at::kDouble:
+      return 1;
+    case at::kBFloat16:
+      return 2;
+    default:
+      TORCH_CHECK(false, "fused batch norm takes float32, float64 or bfloat16, got ", type);
+  }
+}
+
 struct Shape {
-  bool wide;
+  uint8_t number;
   int64_t len;
   int64_t channels;
   double count;
 
   explicit Shape(const Tensor& x)
-      : wide(x.scalar_type() == at::kDouble),
+      : number(number_of(x.scalar_type())),
         len(x.numel()),
         channels(x.size(1)),
         count(static_cast<double>(x.numel() / x.size(1))) {}
@@ -64,7 +77,7 @@ struct NormAct : torch::autograd::Function<NormAct> {
     const Shape shape(x);
     TORCH_CHECK(shape.count > 1, "batch norm needs more than one value per channel to train, got input size ", x.sizes());
     std::vector<double> mean(shape.channels), variance(shape.channels);
-    kernels->moments(shape.wide, x.const_data_ptr(), shape.len, shape.channels, mean.data(), variance.data());
+    kernels->moments(shape.number, x.const_data_ptr(), shape.len, shape.channels, mean.data(), variance.data());
     if (running_mean.has_value()) {
       update_running(*running_mean, mean, momentum, 1);
       update_running(*running_variance, variance, momentum, shape.count / (shape.count - 1));
@@ -83,7 +96,7 @@ struct NormAct : torch::autograd::Function<NormAct> {
     }
     const Tensor added = residual.has_value() ? residual->contiguous(at::MemoryFormat::ChannelsLast) : Tensor();
     Tensor y = at::empty_like(x, x.options(), at::MemoryFormat::ChannelsLast);
-    kernels->forward(shape.wide, x.const_data_ptr(), added.defined() ? added.const_data_ptr() : nullptr,
+    kernels->forward(shape.number, x.const_data_ptr(), added.defined() ? added.const_data_ptr() : nullptr,
                      y.mutable_data_ptr(), shape.len, shape.channels, scale, shift);
     ctx->save_for_backward({x, gamma, saved, added.defined() ? y : Tensor()});
     ctx->saved_data["kernels"] = kernels_address;
@@ -103,7 +116,7 @@ struct NormAct : torch::autograd::Function<NormAct> {
     const void* gate = y.defined() ? y.const_data_ptr() : nullptr;
 
     std::vector<double> sums(2 * shape.channels), coefficients(3 * shape.channels);
-    kernels->sums(shape.wide, x.const_data_ptr(), dy.const_data_ptr(), gate, shape.len, shape.channels, scale, shift,
+    kernels->sums(shape.number, x.const_data_ptr(), dy.const_data_ptr(), gate, shape.len, shape.channels, scale, shift,
                   mean, sums.data());
     const Tensor parameter_gradients = at::empty({2, shape.channels}, at::kDouble);
     double* dgamma = parameter_gradients.mutable_data_ptr<double>();
@@ -119,7 +132,7 @@ struct NormAct : torch::autograd::Function<NormAct> {
     }
     Tensor dx = at::empty_like(x, x.options(), at::MemoryFormat::ChannelsLast);
     Tensor passed = y.defined() ? at::empty_like(x, x.options(), at::MemoryFormat::ChannelsLast) : Tensor();
-    kernels->gradient(shape.wide, x.const_data_ptr(), dy.const_data_ptr(), gate, dx.mutable_data_ptr(),
+    kernels->gradient(shape.number, x.const_data_ptr(), dy.const_data_ptr(), gate, dx.mutable_data_ptr(),
                       passed.defined() ? passed.mutable_data_ptr() : nullptr, shape.len, shape.channels, scale, shift,
                       coefficients.data());
     return {dx,       passed,   parameter_gradients[0].to(gamma.scalar_type()), parameter_gradients[1].to(gamma.scalar_type()),

@@ -16,15 +16,15 @@ void flatmin_free_error(char* error);
 void flatmin_install_allocator(void);
 
 // norm_act.cpp
-// The kernels are Rust's; `wide` says float64, else float32. Per-channel numbers are doubles. A null `residual`, `y` or
+// The kernels are Rust's; `number` is the format of the activations (0 float32, 1 float64, 2 bfloat16). Per-channel numbers are doubles. A null `residual`, `y` or
 // `passed` means that there is none.
 struct flatmin_norm_act_kernels {
-  void (*moments)(bool wide, const void* x, int64_t len, int64_t channels, double* mean, double* variance);
-  void (*forward)(bool wide, const void* x, const void* residual, void* y, int64_t len, int64_t channels,
+  void (*moments)(uint8_t number, const void* x, int64_t len, int64_t channels, double* mean, double* variance);
+  void (*forward)(uint8_t number, const void* x, const void* residual, void* y, int64_t len, int64_t channels,
                   const double* scale, const double* shift);
-  void (*sums)(bool wide, const void* x, const void* dy, const void* y, int64_t len, int64_t channels,
+  void (*sums)(uint8_t number, const void* x, const void* dy, const void* y, int64_t len, int64_t channels,
                const double* scale, const double* shift, const double* mean, double* sums);
-  void (*gradient)(bool wide, const void* x, const void* dy, const void* y, void* dx, void* passed, int64_t len,
+  void (*gradient)(uint8_t number, const void* x, const void* dy, const void* y, void* dx, void* passed, int64_t len,
                    int64_t channels, const double* scale, const double* shift, const double* coefficients);
 };
 char* flatmin_norm_act(const flatmin_norm_act_kernels* kernels, const at::Tensor* x, const at::Tensor* residual,

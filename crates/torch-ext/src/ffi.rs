@@ -3,18 +3,22 @@
 use std::ffi::{c_char, c_int, c_void};
 use torch_sys::C_tensor;
 
+/// Number formats of activations besides float32, as `shim/norm_act.cpp` names them to the kernels.
+pub const FLOAT64: u8 = 1;
+pub const BFLOAT16: u8 = 2;
+
 /// The kernels that `shim/norm_act.cpp` calls back (its struct `flatmin_norm_act_kernels`).
 #[repr(C)]
 pub struct NormActKernels {
-    pub moments: extern "C" fn(bool, *const c_void, i64, i64, *mut f64, *mut f64),
-    pub forward: extern "C" fn(bool, *const c_void, *const c_void, *mut c_void, i64, i64, *const f64, *const f64),
+    pub moments: extern "C" fn(u8, *const c_void, i64, i64, *mut f64, *mut f64),
+    pub forward: extern "C" fn(u8, *const c_void, *const c_void, *mut c_void, i64, i64, *const f64, *const f64),
     #[rustfmt::skip]
     pub sums: extern "C" fn(
-        bool, *const c_void, *const c_void, *const c_void, i64, i64, *const f64, *const f64, *const f64, *mut f64,
+        u8, *const c_void, *const c_void, *const c_void, i64, i64, *const f64, *const f64, *const f64, *mut f64,
     ),
     #[rustfmt::skip]
     pub gradient: extern "C" fn(
-        bool, *const c_void, *const c_void, *const c_void, *mut c_void, *mut c_void, i64, i64, *const f64, *const f64,
+        u8, *const c_void, *const c_void, *const c_void, *mut c_void, *mut c_void, i64, i64, *const f64, *const f64,
         *const f64,
     ),
 }

@@ -6,10 +6,12 @@
 
 use std::ffi::c_void;
 
+use half::bf16;
 use tch::Tensor;
 
 use crate::cpu::norm_act::{self, Gate, Rows};
-use crate::cpu::{Real, Slab};
+use crate::cpu::Slab;
+use crate::cpu::stored::Stored;
 use crate::error::{Result, check};
 use crate::ffi;
 
@@ -25,7 +27,8 @@ pub struct BatchNorm<'a> {
     pub eps: f64,
 }
 
-/// `relu(batch_norm(x) + residual)` with the statistics of the batch. All tensors have one dtype, float32 or float64.
+/// `relu(batch_norm(x) + residual)` with the statistics of the batch. All tensors have one dtype, float32 or float64; beside
+/// bfloat16 activations gamma, beta and statistics are float32.
 ///
 /// # Errors
 /// If libtorch cannot (one value per channel, no memory).
@@ -52,10 +55,14 @@ pub fn batch_norm_relu(x: &Tensor, residual: Option<&Tensor>, norm: &BatchNorm<'
 
 static KERNELS: ffi::NormActKernels = ffi::NormActKernels { moments, forward, sums, gradient };
 
-/// Calls a generic function for float64 or float32.
-macro_rules! by_width {
-    ($wide:expr, $function:ident ( $($argument:expr),* $(,)? )) => {
-        if $wide { $function::<f64>($($argument),*) } else { $function::<f32>($($argument),*) }
+/// Calls a generic function for the number format of the activations, as the shim counts them.
+macro_rules! by_number {
+    ($number:expr, $function:ident ( $($argument:expr),* $(,)? )) => {
+        match $number {
+            ffi::FLOAT64 => $function::<f64>($($argument),*),
+            ffi::BFLOAT16 => $function::<bf16>($($argument),*),
+            _ => $function::<f32>($($argument),*),
+        }
     };
 }
 
@@ -74,11 +81,11 @@ impl Arrays {
         Rows::new(self.channels, self.len)
     }
 
-    fn slab<T: Real>(self, data: *const c_void) -> Slab<T> {
-        Slab::from_raw(data.cast::<T>().cast_mut(), self.len)
+    fn slab<E: Stored>(self, data: *const c_void) -> Slab<E> {
+        Slab::from_raw(data.cast::<E>().cast_mut(), self.len)
     }
 
-    fn optional<T: Real>(self, data: *const c_void) -> Option<Slab<T>> {
+    fn optional<E: Stored>(self, data: *const c_void) -> Option<Slab<E>> {
         (!data.is_null()).then(|| self.slab(data))
     }
 
@@ -93,7 +100,7 @@ impl Arrays {
         unsafe { std::slice::from_raw_parts_mut(data, self.channels * each) }
     }
 
-    fn gate<'a, T: Real>(self, scale: *const f64, shift: *const f64) -> Gate<'a, T> {
+    fn gate<'a, E: Stored>(self, scale: *const f64, shift: *const f64) -> Gate<'a, E> {
         match self.optional(self.y) {
             Some(y) => Gate::Output(y),
             None => Gate::Input { scale: self.per_channel(scale, 1), shift: self.per_channel(shift, 1) },
@@ -101,9 +108,9 @@ impl Arrays {
     }
 }
 
-extern "C" fn moments(wide: bool, x: *const c_void, len: i64, channels: i64, mean: *mut f64, variance: *mut f64) {
-    fn run<T: Real>(arrays: Arrays, mean: *mut f64, variance: *mut f64) {
-        let moments = norm_act::batch_moments(arrays.rows(), arrays.slab::<T>(arrays.x));
+extern "C" fn moments(number: u8, x: *const c_void, len: i64, channels: i64, mean: *mut f64, variance: *mut f64) {
+    fn run<E: Stored>(arrays: Arrays, mean: *mut f64, variance: *mut f64) {
+        let moments = norm_act::batch_moments(arrays.rows(), arrays.slab::<E>(arrays.x));
         let (mean, variance) = (arrays.per_channel_mut(mean, 1), arrays.per_channel_mut(variance, 1));
         for ((mean, variance), moments) in mean.iter_mut().zip(variance).zip(moments) {
             (*mean, *variance) = moments;
@@ -111,11 +118,11 @@ extern "C" fn moments(wide: bool, x: *const c_void, len: i64, channels: i64, mea
     }
     let none = std::ptr::null();
     let arrays = Arrays { x, dy: none, y: none, len: len as usize, channels: channels as usize };
-    by_width!(wide, run(arrays, mean, variance));
+    by_number!(number, run(arrays, mean, variance));
 }
 
 extern "C" fn forward(
-    wide: bool,
+    number: u8,
     x: *const c_void,
     residual: *const c_void,
     y: *mut c_void,
@@ -124,18 +131,18 @@ extern "C" fn forward(
     scale: *const f64,
     shift: *const f64,
 ) {
-    fn run<T: Real>(arrays: Arrays, residual: *const c_void, scale: *const f64, shift: *const f64) {
+    fn run<E: Stored>(arrays: Arrays, residual: *const c_void, scale: *const f64, shift: *const f64) {
         let (scale, shift) = (arrays.per_channel(scale, 1), arrays.per_channel(shift, 1));
-        let (x, y) = (arrays.slab::<T>(arrays.x), arrays.slab(arrays.y));
+        let (x, y) = (arrays.slab::<E>(arrays.x), arrays.slab(arrays.y));
         let coefficient = |channel: usize| (scale[channel], shift[channel]);
         norm_act::scale_shift_relu(arrays.rows(), x, arrays.optional(residual), y, coefficient);
     }
     let arrays = Arrays { x, dy: std::ptr::null(), y, len: len as usize, channels: channels as usize };
-    by_width!(wide, run(arrays, residual, scale, shift));
+    by_number!(number, run(arrays, residual, scale, shift));
 }
 
 extern "C" fn sums(
-    wide: bool,
+    number: u8,
     x: *const c_void,
     dy: *const c_void,
     y: *const c_void,
@@ -146,18 +153,18 @@ extern "C" fn sums(
     mean: *const f64,
     sums: *mut f64,
 ) {
-    fn run<T: Real>(arrays: Arrays, scale: *const f64, shift: *const f64, mean: *const f64, out: *mut f64) {
-        let (x, dy) = (arrays.slab::<T>(arrays.x), arrays.slab(arrays.dy));
+    fn run<E: Stored>(arrays: Arrays, scale: *const f64, shift: *const f64, mean: *const f64, out: *mut f64) {
+        let (x, dy) = (arrays.slab::<E>(arrays.x), arrays.slab(arrays.dy));
         let mean = arrays.per_channel(mean, 1);
         let sums = norm_act::gradient_sums(arrays.rows(), x, dy, arrays.gate(scale, shift), mean);
         arrays.per_channel_mut(out, 2).copy_from_slice(sums.as_flattened());
     }
     let arrays = Arrays { x, dy, y, len: len as usize, channels: channels as usize };
-    by_width!(wide, run(arrays, scale, shift, mean, sums));
+    by_number!(number, run(arrays, scale, shift, mean, sums));
 }
 
 extern "C" fn gradient(
-    wide: bool,
+    number: u8,
     x: *const c_void,
     dy: *const c_void,
     y: *const c_void,
@@ -169,14 +176,14 @@ extern "C" fn gradient(
     shift: *const f64,
     coefficients: *const f64,
 ) {
-    fn run<T: Real>(
+    fn run<E: Stored>(
         arrays: Arrays,
         (dx, passed): (*mut c_void, *mut c_void),
         (scale, shift): (*const f64, *const f64),
         coefficients: *const f64,
     ) {
         let coefficients = arrays.per_channel(coefficients, 3);
-        norm_act::input_gradient::<T>(
+        norm_act::input_gradient::<E>(
             arrays.rows(),
             arrays.slab(arrays.x),
             arrays.slab(arrays.dy),
@@ -187,7 +194,7 @@ extern "C" fn gradient(
         );
     }
     let arrays = Arrays { x, dy, y, len: len as usize, channels: channels as usize };
-    by_width!(wide, run(arrays, (dx, passed), (scale, shift), coefficients));
+    by_number!(number, run(arrays, (dx, passed), (scale, shift), coefficients));
 }
 
 #[cfg(test)]
@@ -202,8 +209,10 @@ mod tests {
         running: [Tensor; 2],
     }
 
+    /// With bfloat16 activations all else is float32, and the composite form computes in float32 throughout.
     fn case(kind: Kind, shape: [i64; 4], with_residual: bool, fused: bool) -> Outcome {
-        let options = (kind, Device::Cpu);
+        let wide = if kind == Kind::BFloat16 { Kind::Float } else { kind };
+        let options = (wide, Device::Cpu);
         let generator = Generator::new(11).unwrap();
         let randn = |shape: &[i64]| {
             let mut values = Tensor::empty(shape, options);
@@ -211,9 +220,10 @@ mod tests {
             values
         };
         let leaf = |tensor: Tensor| tensor.detach().set_requires_grad(true);
+        let activation = |tensor: Tensor| leaf(channels_last(&tensor.to_kind(kind)).unwrap());
         // A mean far from zero: sums of squares must not cancel.
-        let x = leaf(channels_last(&(randn(&shape) * 0.5 + 30.0)).unwrap());
-        let residual = with_residual.then(|| leaf(channels_last(&randn(&shape)).unwrap()));
+        let x = activation(randn(&shape) * 0.5 + 30.0);
+        let residual = with_residual.then(|| activation(randn(&shape)));
         let gamma = leaf(randn(&[shape[1]]));
         let beta = leaf(randn(&[shape[1]]));
         let running = [Tensor::zeros([shape[1]], options), Tensor::ones([shape[1]], options)];
@@ -228,13 +238,15 @@ mod tests {
             batch_norm_relu(&x, residual.as_ref(), &norm).unwrap()
         } else {
             let [mean, variance] = &running;
-            let y = x.batch_norm(Some(&gamma), Some(&beta), Some(mean), Some(variance), true, 0.1, 1e-5, false);
+            let y = x.to_kind(wide).batch_norm(Some(&gamma), Some(&beta), Some(mean), Some(variance), true, 0.1, 1e-5, false);
             residual.as_ref().map_or_else(|| y.shallow_clone(), |residual| &y + residual).relu()
         };
-        let weights = randn(&y.size());
-        (&y * weights).sum(kind).backward();
+        // What comes back from the next layer is rounded too.
+        let weights = randn(&y.size()).to_kind(kind).to_kind(wide);
+        (y.to_kind(wide) * weights).sum(wide).backward();
         let leaves = [Some(x), Some(gamma), Some(beta), residual];
-        Outcome { y: y.detach(), gradients: leaves.into_iter().flatten().map(|leaf| leaf.grad()).collect(), running }
+        let gradients = leaves.into_iter().flatten().map(|leaf| leaf.grad().to_kind(wide)).collect();
+        Outcome { y: y.detach().to_kind(wide), gradients, running }
     }
 
     /// norm2(a - b) / norm2(b). In f32 the two forms round differently, and a few gates near zero open the other way.
@@ -244,7 +256,7 @@ mod tests {
 
     #[test]
     fn equals_its_composite_twin() {
-        for (kind, tolerance) in [(Kind::Double, 1e-10), (Kind::Float, 5e-3)] {
+        for (kind, tolerance) in [(Kind::Double, 1e-10), (Kind::Float, 5e-3), (Kind::BFloat16, 1e-2)] {
             // Channels that divide a chunk, that a chunk divides, and neither; more than one block of rows.
             for shape in [[8, 16, 32, 32], [3, 128, 5, 7], [5, 24, 9, 3], [6, 3, 2, 1], [130, 1, 17, 19]] {
                 for with_residual in [false, true] {

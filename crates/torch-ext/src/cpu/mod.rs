@@ -21,6 +21,7 @@ mod scratch;
 mod sgd;
 mod slab;
 mod table;
+pub(crate) mod stored;
 #[cfg(test)]
 mod tests;
 mod working;

@@ -8,6 +8,7 @@ use multiversion::multiversion;
 
 use super::memory::{CHUNK, prefetch};
 use super::slab::{Real, Slab};
+use super::stored::Stored;
 use crate::parallel_for;
 
 /// Elements that one thread takes at a time.
@@ -88,10 +89,10 @@ impl<T> PartialSums<T> {
 
 /// Mean and biased variance of each channel. Sums are taken of differences from the first row, so that a large mean does
 /// not swallow a small variance.
-pub fn batch_moments<T: Real>(rows: Rows, x: Slab<T>) -> Vec<(f64, f64)> {
+pub fn batch_moments<E: Stored>(rows: Rows, x: Slab<E>) -> Vec<(f64, f64)> {
     // SAFETY: activations are only read.
-    let origin: Vec<f64> = unsafe { x.read(0..rows.channels) }.iter().map(|value| value.wide()).collect();
-    let shift: Vec<T> = rows.repeat(|channel| origin[channel]);
+    let origin: Vec<f64> = unsafe { x.read(0..rows.channels) }.iter().map(|value| value.load().wide()).collect();
+    let shift: Vec<E::Real> = rows.repeat(|channel| origin[channel]);
     let sums = channel_sums(rows, |range, first, second| shifted_sums(unsafe { x.read(range) }, &shift, first, second));
     let count = (rows.len / rows.channels) as f64;
     sums.iter()
@@ -104,15 +105,15 @@ pub fn batch_moments<T: Real>(rows: Rows, x: Slab<T>) -> Vec<(f64, f64)> {
 }
 
 /// `y = max(scale x + shift (+ residual), 0)`, scale and shift for each channel.
-pub fn scale_shift_relu<T: Real>(
+pub fn scale_shift_relu<E: Stored>(
     rows: Rows,
-    x: Slab<T>,
-    residual: Option<Slab<T>>,
-    y: Slab<T>,
+    x: Slab<E>,
+    residual: Option<Slab<E>>,
+    y: Slab<E>,
     coefficient: impl Fn(usize) -> (f64, f64),
 ) {
-    let scale: Vec<T> = rows.repeat(|channel| coefficient(channel).0);
-    let shift: Vec<T> = rows.repeat(|channel| coefficient(channel).1);
+    let scale: Vec<E::Real> = rows.repeat(|channel| coefficient(channel).0);
+    let shift: Vec<E::Real> = rows.repeat(|channel| coefficient(channel).1);
     parallel_for(rows.blocks(), |block| {
         let range = || rows.range(block);
         // SAFETY: blocks are disjoint, and y is a new tensor.
@@ -126,16 +127,16 @@ pub fn scale_shift_relu<T: Real>(
 
 /// What of the output decides where the gradient passes the ReLU.
 #[derive(Clone, Copy)]
-pub enum Gate<'a, T> {
+pub enum Gate<'a, E> {
     /// Where scale x + shift is above 0, recomputed: nothing more to read.
     Input { scale: &'a [f64], shift: &'a [f64] },
     /// Where y is above 0, for outputs that a residual was added to.
-    Output(Slab<T>),
+    Output(Slab<E>),
 }
 
 /// For each channel: the sums of dy and of dy (x - mean), dy being the gradient that passed the ReLU.
-pub fn gradient_sums<T: Real>(rows: Rows, x: Slab<T>, dy: Slab<T>, gate: Gate<'_, T>, mean: &[f64]) -> Vec<[f64; 2]> {
-    let center: Vec<T> = rows.repeat(|channel| mean[channel]);
+pub fn gradient_sums<E: Stored>(rows: Rows, x: Slab<E>, dy: Slab<E>, gate: Gate<'_, E>, mean: &[f64]) -> Vec<[f64; 2]> {
+    let center: Vec<E::Real> = rows.repeat(|channel| mean[channel]);
     let gate = PeriodicGate::new(rows, gate);
     channel_sums(rows, |range, first, second| {
         // SAFETY: all are only read.
@@ -149,16 +150,16 @@ pub fn gradient_sums<T: Real>(rows: Rows, x: Slab<T>, dy: Slab<T>, gate: Gate<'_
 
 /// `dx = a dy + b x + c` with the three coefficients of each channel, dy being the gradient that passed the ReLU; where a
 /// residual was added, its gradient is dy itself.
-pub fn input_gradient<T: Real>(
+pub fn input_gradient<E: Stored>(
     rows: Rows,
-    x: Slab<T>,
-    dy: Slab<T>,
-    gate: Gate<'_, T>,
+    x: Slab<E>,
+    dy: Slab<E>,
+    gate: Gate<'_, E>,
     coefficient: impl Fn(usize) -> [f64; 3],
-    dx: Slab<T>,
-    residual_gradient: Option<Slab<T>>,
+    dx: Slab<E>,
+    residual_gradient: Option<Slab<E>>,
 ) {
-    let [a, b, c] = [0, 1, 2].map(|part| rows.repeat::<T>(|channel| coefficient(channel)[part]));
+    let [a, b, c] = [0, 1, 2].map(|part| rows.repeat::<E::Real>(|channel| coefficient(channel)[part]));
     let gate = PeriodicGate::new(rows, gate);
     parallel_for(rows.blocks(), |block| {
         let range = || rows.range(block);
@@ -171,20 +172,20 @@ pub fn input_gradient<T: Real>(
                 masked_gradient(x, dy, y, dx, passed, [&a, &b, &c]);
             }
             (PeriodicGate::Output(y), None) => {
-                let mut passed = vec![T::zero(); x.len()];
+                let mut passed = vec![E::store(E::Real::of(0.0)); x.len()];
                 masked_gradient(x, dy, unsafe { y.read(range()) }, dx, &mut passed, [&a, &b, &c]);
             }
         }
     });
 }
 
-enum PeriodicGate<T> {
-    Input { scale: Vec<T>, shift: Vec<T> },
-    Output(Slab<T>),
+enum PeriodicGate<E: Stored> {
+    Input { scale: Vec<E::Real>, shift: Vec<E::Real> },
+    Output(Slab<E>),
 }
 
-impl<T: Real> PeriodicGate<T> {
-    fn new(rows: Rows, gate: Gate<'_, T>) -> Self {
+impl<E: Stored> PeriodicGate<E> {
+    fn new(rows: Rows, gate: Gate<'_, E>) -> Self {
         match gate {
             Gate::Input { scale, shift } => Self::Input {
                 scale: rows.repeat(|channel| scale[channel]),
@@ -237,7 +238,7 @@ fn accumulate<T: Real>(
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma"))]
-fn shifted_sums<T: Real>(x: &[T], shift: &[T], first: &mut [T], second: &mut [T]) {
+fn shifted_sums<E: Stored>(x: &[E], shift: &[E::Real], first: &mut [E::Real], second: &mut [E::Real]) {
     let shift = &shift[..first.len()];
     accumulate(
         x.len(),
@@ -245,14 +246,22 @@ fn shifted_sums<T: Real>(x: &[T], shift: &[T], first: &mut [T], second: &mut [T]
         second,
         |start| prefetch(&x[start..start + CHUNK]),
         |index, lane| {
-            let value = x[index] - shift[lane];
+            let value = x[index].load() - shift[lane];
             (value, value * value)
         },
     );
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma"))]
-fn gated_sums<T: Real>(x: &[T], dy: &[T], scale: &[T], shift: &[T], center: &[T], first: &mut [T], second: &mut [T]) {
+fn gated_sums<E: Stored>(
+    x: &[E],
+    dy: &[E],
+    scale: &[E::Real],
+    shift: &[E::Real],
+    center: &[E::Real],
+    first: &mut [E::Real],
+    second: &mut [E::Real],
+) {
     let period = first.len();
     let (dy, scale, shift, center) = (&dy[..x.len()], &scale[..period], &shift[..period], &center[..period]);
     let ahead = |start| {
@@ -260,13 +269,21 @@ fn gated_sums<T: Real>(x: &[T], dy: &[T], scale: &[T], shift: &[T], center: &[T]
         prefetch(&dy[start..start + CHUNK]);
     };
     accumulate(x.len(), first, second, ahead, |index, lane| {
-        let passed = pass(x[index] * scale[lane] + shift[lane], dy[index]);
-        (passed, passed * (x[index] - center[lane]))
+        let x = x[index].load();
+        let passed = pass(x * scale[lane] + shift[lane], dy[index].load());
+        (passed, passed * (x - center[lane]))
     });
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma"))]
-fn masked_sums<T: Real>(x: &[T], dy: &[T], y: &[T], center: &[T], first: &mut [T], second: &mut [T]) {
+fn masked_sums<E: Stored>(
+    x: &[E],
+    dy: &[E],
+    y: &[E],
+    center: &[E::Real],
+    first: &mut [E::Real],
+    second: &mut [E::Real],
+) {
     let (dy, y, center) = (&dy[..x.len()], &y[..x.len()], &center[..first.len()]);
     let ahead = |start| {
         prefetch(&x[start..start + CHUNK]);
@@ -274,34 +291,41 @@ fn masked_sums<T: Real>(x: &[T], dy: &[T], y: &[T], center: &[T], first: &mut [T
         prefetch(&y[start..start + CHUNK]);
     };
     accumulate(x.len(), first, second, ahead, |index, lane| {
-        let passed = pass(y[index], dy[index]);
-        (passed, passed * (x[index] - center[lane]))
+        let passed = pass(y[index].load(), dy[index].load());
+        (passed, passed * (x[index].load() - center[lane]))
     });
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma"))]
-fn apply<T: Real>(x: &[T], y: &mut [T], scale: &[T], shift: &[T]) {
+fn apply<E: Stored>(x: &[E], y: &mut [E], scale: &[E::Real], shift: &[E::Real]) {
     for (x, y) in x.chunks(scale.len()).zip(y.chunks_mut(scale.len())) {
         for (((&x, y), &scale), &shift) in x.iter().zip(y).zip(scale).zip(shift) {
-            let value = x * scale + shift;
-            *y = pass(value, value);
+            let value = x.load() * scale + shift;
+            *y = E::store(pass(value, value));
         }
     }
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma"))]
-fn apply_add<T: Real>(x: &[T], residual: &[T], y: &mut [T], scale: &[T], shift: &[T]) {
+fn apply_add<E: Stored>(x: &[E], residual: &[E], y: &mut [E], scale: &[E::Real], shift: &[E::Real]) {
     let inputs = x.chunks(scale.len()).zip(residual.chunks(scale.len()));
     for ((x, residual), y) in inputs.zip(y.chunks_mut(scale.len())) {
         for ((((&x, &r), y), &scale), &shift) in x.iter().zip(residual).zip(y).zip(scale).zip(shift) {
-            let value = x * scale + shift + r;
-            *y = pass(value, value);
+            let value = x.load() * scale + shift + r.load();
+            *y = E::store(pass(value, value));
         }
     }
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma"))]
-fn gated_gradient<T: Real>(x: &[T], dy: &[T], dx: &mut [T], scale: &[T], shift: &[T], coefficients: [&[T]; 3]) {
+fn gated_gradient<E: Stored>(
+    x: &[E],
+    dy: &[E],
+    dx: &mut [E],
+    scale: &[E::Real],
+    shift: &[E::Real],
+    coefficients: [&[E::Real]; 3],
+) {
     let period = scale.len();
     let [a, b, c] = coefficients;
     for ((x, dy), dx) in x.chunks(period).zip(dy.chunks(period)).zip(dx.chunks_mut(period)) {
@@ -309,14 +333,22 @@ fn gated_gradient<T: Real>(x: &[T], dy: &[T], dx: &mut [T], scale: &[T], shift: 
         let (dy, dx, scale, shift) = (&dy[..n], &mut dx[..n], &scale[..n], &shift[..n]);
         let (a, b, c) = (&a[..n], &b[..n], &c[..n]);
         for lane in 0..n {
-            let passed = pass(x[lane] * scale[lane] + shift[lane], dy[lane]);
-            dx[lane] = a[lane] * passed + b[lane] * x[lane] + c[lane];
+            let x = x[lane].load();
+            let passed = pass(x * scale[lane] + shift[lane], dy[lane].load());
+            dx[lane] = E::store(a[lane] * passed + b[lane] * x + c[lane]);
         }
     }
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma"))]
-fn masked_gradient<T: Real>(x: &[T], dy: &[T], y: &[T], dx: &mut [T], passed: &mut [T], coefficients: [&[T]; 3]) {
+fn masked_gradient<E: Stored>(
+    x: &[E],
+    dy: &[E],
+    y: &[E],
+    dx: &mut [E],
+    passed: &mut [E],
+    coefficients: [&[E::Real]; 3],
+) {
     let [a, b, c] = coefficients;
     let period = a.len();
     let inputs = x.chunks(period).zip(dy.chunks(period)).zip(y.chunks(period));
@@ -325,9 +357,9 @@ fn masked_gradient<T: Real>(x: &[T], dy: &[T], y: &[T], dx: &mut [T], passed: &m
         let (dy, y, dx, passed) = (&dy[..n], &y[..n], &mut dx[..n], &mut passed[..n]);
         let (a, b, c) = (&a[..n], &b[..n], &c[..n]);
         for lane in 0..n {
-            let gradient = pass(y[lane], dy[lane]);
-            passed[lane] = gradient;
-            dx[lane] = a[lane] * gradient + b[lane] * x[lane] + c[lane];
+            let gradient = pass(y[lane].load(), dy[lane].load());
+            passed[lane] = E::store(gradient);
+            dx[lane] = E::store(a[lane] * gradient + b[lane] * x[lane].load() + c[lane]);
         }
     }
 }
