@@ -9,8 +9,8 @@ use std::ffi::c_void;
 use half::bf16;
 use tch::Tensor;
 
-use crate::cpu::norm_act::{self, Gate, Rows};
 use crate::cpu::Slab;
+use crate::cpu::norm_act::{self, Gate, Rows};
 use crate::cpu::stored::Stored;
 use crate::error::{Result, check};
 use crate::ffi;
@@ -238,7 +238,16 @@ mod tests {
             batch_norm_relu(&x, residual.as_ref(), &norm).unwrap()
         } else {
             let [mean, variance] = &running;
-            let y = x.to_kind(wide).batch_norm(Some(&gamma), Some(&beta), Some(mean), Some(variance), true, 0.1, 1e-5, false);
+            let y = x.to_kind(wide).batch_norm(
+                Some(&gamma),
+                Some(&beta),
+                Some(mean),
+                Some(variance),
+                true,
+                0.1,
+                1e-5,
+                false,
+            );
             residual.as_ref().map_or_else(|| y.shallow_clone(), |residual| &y + residual).relu()
         };
         // What comes back from the next layer is rounded too.

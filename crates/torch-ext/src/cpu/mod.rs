@@ -7,6 +7,7 @@
 mod adam;
 mod blend;
 mod combine;
+mod avx512;
 mod descent;
 mod dual_norm;
 mod layout;

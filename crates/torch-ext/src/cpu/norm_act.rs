@@ -6,6 +6,7 @@
 
 use multiversion::multiversion;
 
+use super::avx512;
 use super::memory::{CHUNK, prefetch};
 use super::slab::{Real, Slab};
 use super::stored::Stored;
@@ -93,7 +94,12 @@ pub fn batch_moments<E: Stored>(rows: Rows, x: Slab<E>) -> Vec<(f64, f64)> {
     // SAFETY: activations are only read.
     let origin: Vec<f64> = unsafe { x.read(0..rows.channels) }.iter().map(|value| value.load().wide()).collect();
     let shift: Vec<E::Real> = rows.repeat(|channel| origin[channel]);
-    let sums = channel_sums(rows, |range, first, second| shifted_sums(unsafe { x.read(range) }, &shift, first, second));
+    let sums = channel_sums(rows, |range, first, second| {
+        let x = unsafe { x.read(range) };
+        if !avx512::shifted_sums(x, &shift, first, second) {
+            shifted_sums(x, &shift, first, second);
+        }
+    });
     let count = (rows.len / rows.channels) as f64;
     sums.iter()
         .zip(&origin)
@@ -118,9 +124,13 @@ pub fn scale_shift_relu<E: Stored>(
         let range = || rows.range(block);
         // SAFETY: blocks are disjoint, and y is a new tensor.
         let (x, y) = unsafe { (x.read(range()), y.write(range())) };
+        let residual = residual.map(|residual| unsafe { residual.read(range()) });
+        if avx512::scale_shift_relu(x, residual, y, [&scale, &shift]) {
+            return;
+        }
         match residual {
             None => apply(x, y, &scale, &shift),
-            Some(residual) => apply_add(x, unsafe { residual.read(range()) }, y, &scale, &shift),
+            Some(residual) => apply_add(x, residual, y, &scale, &shift),
         }
     });
 }
@@ -142,8 +152,17 @@ pub fn gradient_sums<E: Stored>(rows: Rows, x: Slab<E>, dy: Slab<E>, gate: Gate<
         // SAFETY: all are only read.
         let (x, dy) = unsafe { (x.read(range.clone()), dy.read(range.clone())) };
         match &gate {
-            PeriodicGate::Input { scale, shift } => gated_sums(x, dy, scale, shift, &center, first, second),
-            PeriodicGate::Output(y) => masked_sums(x, dy, unsafe { y.read(range) }, &center, first, second),
+            PeriodicGate::Input { scale, shift } => {
+                if !avx512::gated_sums([x, dy], [&center, scale, shift], first, second) {
+                    gated_sums(x, dy, scale, shift, &center, first, second);
+                }
+            }
+            PeriodicGate::Output(y) => {
+                let y = unsafe { y.read(range) };
+                if !avx512::masked_sums([x, dy, y], &center, first, second) {
+                    masked_sums(x, dy, y, &center, first, second);
+                }
+            }
         }
     })
 }
@@ -166,10 +185,16 @@ pub fn input_gradient<E: Stored>(
         // SAFETY: blocks are disjoint, dx and the residual's gradient are new tensors.
         let (x, dy, dx) = unsafe { (x.read(range()), dy.read(range()), dx.write(range())) };
         match (&gate, residual_gradient) {
-            (PeriodicGate::Input { scale, shift }, _) => gated_gradient(x, dy, dx, scale, shift, [&a, &b, &c]),
+            (PeriodicGate::Input { scale, shift }, _) => {
+                if !avx512::gated_gradient([x, dy], dx, [scale, shift], [&a, &b, &c]) {
+                    gated_gradient(x, dy, dx, scale, shift, [&a, &b, &c]);
+                }
+            }
             (PeriodicGate::Output(y), Some(passed)) => {
                 let (y, passed) = unsafe { (y.read(range()), passed.write(range())) };
-                masked_gradient(x, dy, y, dx, passed, [&a, &b, &c]);
+                if !avx512::masked_gradient([x, dy, y], dx, passed, [&a, &b, &c]) {
+                    masked_gradient(x, dy, y, dx, passed, [&a, &b, &c]);
+                }
             }
             (PeriodicGate::Output(y), None) => {
                 let mut passed = vec![E::store(E::Real::of(0.0)); x.len()];

@@ -8,7 +8,7 @@ use super::slab::Real;
 /// An element of an activation.
 pub trait Stored: Element + Copy + Send + Sync + 'static {
     /// What a kernel computes with.
-    type Real: Real;
+    type Real: Real + Stored<Real = Self::Real>;
     fn load(self) -> Self::Real;
     /// Rounds to nearest, ties to even.
     fn store(value: Self::Real) -> Self;
