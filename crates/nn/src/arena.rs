@@ -3,6 +3,9 @@
 //! The ascent step of SAM writes working = master + eps and leaves the master alone, the descent step updates the master
 //! and rewrites working. So weights return to w bit for bit with no saved copy, a checkpoint never holds perturbed
 //! weights, and every update is a linear pass over memory.
+//!
+//! A model that computes in bfloat16 reads matrices and filters from a second, bfloat16 side of the working arena. Gammas,
+//! biases and betas stay float32, as does the master: updates far below a bfloat16 weight's resolution add up there.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -73,18 +76,24 @@ impl Segment {
         strides
     }
 
+    /// Whether the network reads the parameter in bfloat16: matrices and filters of a model of that dtype.
+    pub fn is_half(&self, dtype: Dtype) -> bool {
+        dtype == Dtype::BFloat16 && self.shape.len() >= 2
+    }
+
     fn view_of(&self, arena: &Tensor) -> Result<Tensor> {
         Ok(arena.f_as_strided(&self.shape, self.strides(), self.offset as i64)?)
     }
 }
 
-/// The flat parameters of one model. `[length]` each for master and working, the same offsets in both.
+/// The flat parameters of one model. `[length]` each for master and working, the same offsets in all arenas.
 pub struct ParameterArena {
     dtype: Dtype,
     segments: Vec<Segment>,
     index: HashMap<String, usize>,
     master: Tensor,
     working: Tensor,
+    half: Option<Tensor>,
     leaves: Vec<Tensor>,
 }
 
@@ -118,11 +127,18 @@ impl ParameterArena {
         }
         let zeros = || Tensor::f_zeros([end as i64], (dtype.kind(), Device::Cpu));
         let (master, working) = (zeros()?, zeros()?);
+        let half_end =
+            segments.iter().filter(|segment| segment.is_half(dtype)).map(|segment| segment.range().end).max();
+        let half =
+            half_end.map(|end| Tensor::f_zeros([end as i64], (dtype.compute_kind(), Device::Cpu))).transpose()?;
         let leaves = segments
             .iter()
-            .map(|segment| Ok(segment.view_of(&working)?.f_detach()?.f_set_requires_grad(true)?))
+            .map(|segment| {
+                let side = half.as_ref().filter(|_| segment.is_half(dtype)).unwrap_or(&working);
+                Ok(segment.view_of(side)?.f_detach()?.f_set_requires_grad(true)?)
+            })
             .collect::<Result<_>>()?;
-        Ok(Self { dtype, segments, index, master, working, leaves })
+        Ok(Self { dtype, segments, index, master, working, half, leaves })
     }
 
     pub fn dtype(&self) -> Dtype {
@@ -161,9 +177,15 @@ impl ParameterArena {
         &self.master
     }
 
-    /// The working arena, 1-D. Equal to the master but between an ascent and a descent step.
+    /// The working arena, 1-D. Equal to the master but between an ascent and a descent step. Segments for which
+    /// [`Segment::is_half`] holds lie in [`Self::working_half`] instead.
     pub fn working(&self) -> &Tensor {
         &self.working
+    }
+
+    /// The bfloat16 side of the working arena, 1-D, rounded to nearest even; it ends with the last segment that lies there.
+    pub fn working_half(&self) -> Option<&Tensor> {
+        self.half.as_ref()
     }
 
     /// A zero-filled arena with the same offsets, for momenta and averages.
@@ -190,7 +212,7 @@ impl ParameterArena {
     /// `ERR_FLATMIN_SHAPE` if the shapes differ.
     pub fn write(&mut self, position: usize, value: &Tensor) -> Result<()> {
         self.write_to(&self.master, position, value)?;
-        self.write_to(&self.working, position, value)
+        self.sync(position)
     }
 
     /// Sets a parameter's segment of any arena with these offsets.
@@ -204,16 +226,25 @@ impl ParameterArena {
 
     /// Makes working equal to master again: weights leave a perturbation, bit for bit.
     pub fn sync_working(&mut self) -> Result<()> {
-        no_grad(|| self.working.f_copy_(&self.master))?;
+        (0..self.segments.len()).try_for_each(|position| self.sync(position))
+    }
+
+    fn sync(&self, position: usize) -> Result<()> {
+        let master = self.segments[position].view_of(&self.master)?;
+        no_grad(|| self.leaves[position].f_detach()?.f_copy_(&master))?;
         Ok(())
     }
 
     /// Tells autograd that a kernel wrote the working arena through its raw pointer.
     pub fn bump_working_version(&self) {
         bump_version(&self.working);
+        if let Some(half) = &self.half {
+            bump_version(half);
+        }
     }
 
-    /// The gradients that the backward passes since the last clearing left, one a segment; None where there was none.
+    /// The gradients that the backward passes since the last clearing left, one a segment, each of its leaf's dtype; None
+    /// where there was none.
     pub fn gradients(&self) -> Result<Gradients> {
         let tensors = self
             .leaves
@@ -224,7 +255,7 @@ impl ParameterArena {
                 if !grad.defined() {
                     return Ok(None);
                 }
-                conform(grad, segment, self.dtype.kind()).map(Some)
+                conform(grad, segment, leaf.kind()).map(Some)
             })
             .collect::<Result<_>>()?;
         Ok(Gradients { tensors })

@@ -130,8 +130,8 @@ impl Model {
         self.buffers.discard();
     }
 
-    /// Logits `[batch, numClasses]` of images `[batch, channels, height, width]`, which have the model's dtype and lie
-    /// channels-last (others are copied). Gradients flow to the parameters, and to the images if they ask for them.
+    /// Logits `[batch, numClasses]` of images `[batch, channels, height, width]`, which lie channels-last (others are
+    /// copied). Both have [`Dtype::kind`], which is float32 for a model that computes in bfloat16. Gradients flow to the parameters, and to the images if they ask for them.
     ///
     /// # Errors
     /// `ERR_FLATMIN_SHAPE`, `ERR_FLATMIN_DTYPE` or `ERR_FLATMIN_DEVICE` for images that do not fit; `ERR_FLATMIN_SHAPE`
@@ -148,13 +148,15 @@ impl Model {
             pass,
             fused: self.fused,
         };
-        run(&self.nodes, channels_last(images)?, &context)
+        let input = channels_last(images)?.f_to_kind(self.dtype().compute_kind())?;
+        Ok(run(&self.nodes, input, &context)?.f_to_kind(self.dtype().kind())?)
     }
 
     fn check_images(&self, images: &Tensor) -> Result<()> {
         let (kind, shape, [channels, height, width]) = (images.kind(), images.size(), self.spec.input_shape);
         if kind != self.dtype().kind() {
-            return Err(Error::dtype("the input of the model", kind, self.dtype().name()));
+            let expected = if self.dtype() == Dtype::Float64 { "float64" } else { "float32" };
+            return Err(Error::dtype("the input of the model", kind, expected));
         }
         if images.device() != Device::Cpu {
             return Err(Error::Device { found: format!("{:?}", images.device()), expected: "the CPU".into() });

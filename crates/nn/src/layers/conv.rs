@@ -44,9 +44,10 @@ impl Conv2d {
     }
 
     pub fn forward(&self, input: &Tensor, context: &Context) -> Result<Tensor> {
+        let weight = context.parameter(self.weight);
         Ok(input.f_conv2d(
-            context.parameter(self.weight),
-            self.bias.map(|bias| context.parameter(bias)),
+            weight,
+            context.bias(self.bias, weight)?,
             [self.stride, self.stride],
             [self.padding, self.padding],
             [1, 1],

@@ -32,7 +32,7 @@ impl Linear {
     }
 
     pub fn forward(&self, input: &Tensor, context: &Context) -> Result<Tensor> {
-        let bias = self.bias.map(|bias| context.parameter(bias));
-        Ok(input.f_linear(context.parameter(self.weight), bias)?)
+        let weight = context.parameter(self.weight);
+        Ok(input.f_linear(weight, context.bias(self.bias, weight)?)?)
     }
 }

@@ -66,6 +66,11 @@ impl Context<'_> {
     pub fn parameter(&self, id: ParamId) -> &Tensor {
         &self.leaves[self.positions[id.0]]
     }
+
+    /// A bias in the dtype of the layer's weight, as torch wants it beside bfloat16 weights.
+    pub fn bias(&self, bias: Option<ParamId>, weight: &Tensor) -> Result<Option<Tensor>> {
+        bias.map(|bias| Ok(self.parameter(bias).f_to_kind(weight.kind())?)).transpose()
+    }
 }
 
 /// One step of a forward pass. Sequences are flattened away; batch norm takes the ReLU behind it along.

@@ -209,9 +209,9 @@ mod x86 {
     #[inline]
     unsafe fn strip_of<const N: usize>(constants: [*const f32; N], strip: usize) -> [[__m512; VECTORS]; N] {
         let mut vectors = [[_mm512_setzero_ps(); VECTORS]; N];
-        for n in 0..N {
-            for v in 0..VECTORS {
-                vectors[n][v] = unsafe { _mm512_loadu_ps(constants[n].add(strip + 16 * v)) };
+        for (vectors, constant) in vectors.iter_mut().zip(constants) {
+            for (v, vector) in vectors.iter_mut().enumerate() {
+                *vector = unsafe { _mm512_loadu_ps(constant.add(strip + 16 * v)) };
             }
         }
         vectors
