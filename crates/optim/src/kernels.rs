@@ -12,7 +12,7 @@ use crate::mix::Mix;
 macro_rules! with_real {
     ($dtype:expr, $function:ident ( $($argument:expr),* $(,)? )) => {
         match $dtype {
-            Dtype::Float32 => $function::<f32>($($argument),*),
+            Dtype::Float32 | Dtype::BFloat16 => $function::<f32>($($argument),*),
             Dtype::Float64 => $function::<f64>($($argument),*),
         }
     };
@@ -21,7 +21,7 @@ pub(crate) use with_real;
 
 /// The weights that the network reads.
 pub fn working<T: Real>(parameters: &ParameterArena) -> Working<T> {
-    Working::new(Slab::of(parameters.working()), None)
+    Working::new(Slab::of(parameters.working()), parameters.working_half().map(Slab::of))
 }
 
 /// T_w: `eta` and, for filters, the norms that [`norms`] leaves in an arena of one number a filter.

@@ -72,8 +72,11 @@ impl Optimizer {
             None => Wrapped::Plain(base),
             Some(sharpness) => Wrapped::Sam(Box::new(Sam::new(base, sharpness, &config, &assigned, parameters)?)),
         };
-        let segments =
-            parameters.segments().iter().zip(&assigned).map(|(segment, &group)| plain_segment(segment, group));
+        let segments = parameters
+            .segments()
+            .iter()
+            .zip(&assigned)
+            .map(|(segment, &group)| plain_segment(segment, parameters.dtype(), group));
         let rest = Group::new(&config);
         let optimizer = Self {
             groups: std::iter::once(rest.clone()).chain(config.groups.iter().map(|own| rest.with(own))).collect(),

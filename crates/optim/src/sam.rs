@@ -4,7 +4,7 @@
 //! network takes its second gradient; the base optimizer steps from w with that gradient, or with what a variant makes of
 //! both ([`crate::combine`]). T_w = 1 is SAM.
 
-use flatmin_nn::{Gradients, ParameterArena, Segment};
+use flatmin_nn::{Dtype, Gradients, ParameterArena, Segment};
 use flatmin_torch_ext::cpu::{Geometry, Layout, SegmentLayout, split_mix, uniform};
 use tch::{Device, Tensor};
 
@@ -67,7 +67,7 @@ impl<O: BaseOptimizer> Sam<O> {
             let segments = parameters.segments().iter().zip(groups).map(|(segment, &group)| SegmentLayout {
                 geometry: geometry(segment),
                 perturbed: perturbed(group) && sharpness.perturb.includes(segment),
-                ..plain_segment(segment, group)
+                ..plain_segment(segment, parameters.dtype(), group)
             });
             Layout::new(segments.collect())
         };
@@ -160,9 +160,9 @@ pub(crate) fn ensure<'a>(place: &'a mut Option<Tensor>, parameters: &ParameterAr
 }
 
 /// A segment that is neither rescaled nor perturbed.
-pub(crate) fn plain_segment(segment: &Segment, group: usize) -> SegmentLayout {
-    let (offset, len) = (segment.offset, segment.len);
-    SegmentLayout { offset, len, geometry: Geometry::Plain, group, perturbed: false, half: false }
+pub(crate) fn plain_segment(segment: &Segment, dtype: Dtype, group: usize) -> SegmentLayout {
+    let (offset, len, half) = (segment.offset, segment.len, segment.is_half(dtype));
+    SegmentLayout { offset, len, geometry: Geometry::Plain, group, perturbed: false, half }
 }
 
 fn geometry(config: &SharpnessConfig, segment: &Segment) -> Geometry {

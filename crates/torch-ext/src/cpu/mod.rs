@@ -5,9 +5,9 @@
 //! straight loop over elements inside. Sums are kept a block and added in order, so results do not depend on threads.
 
 mod adam;
+mod avx512;
 mod blend;
 mod combine;
-mod avx512;
 mod descent;
 mod dual_norm;
 mod layout;
@@ -21,8 +21,8 @@ mod restore;
 mod scratch;
 mod sgd;
 mod slab;
-mod table;
 pub(crate) mod stored;
+mod table;
 #[cfg(test)]
 mod tests;
 mod working;

@@ -1,14 +1,13 @@
 //! Numbers as memory holds them and as kernels compute with them: bfloat16 is only ever stored, float32 is computed with.
 
 use half::bf16;
-use tch::kind::Element;
 
-use super::slab::Real;
+use super::slab::{Number, Real};
 
 /// An element of an activation.
-pub trait Stored: Element + Copy + Send + Sync + 'static {
+pub trait Stored: Number {
     /// What a kernel computes with.
-    type Real: Real + Stored<Real = Self::Real>;
+    type Real: Real;
     fn load(self) -> Self::Real;
     /// Rounds to nearest, ties to even.
     fn store(value: Self::Real) -> Self;
