@@ -15,6 +15,13 @@ void flatmin_free_error(char* error);
 // allocator.cpp
 void flatmin_install_allocator(void);
 
+// conv.cpp
+// Batch, input height and width, output height and width, input channels, output channels, stride, padding; then x, dy and
+// where dW goes, all bfloat16 and channels-last.
+typedef void (*flatmin_weight_gradient)(const int64_t* sizes, const void* x, const void* dy, void* dw);
+char* flatmin_conv2d(flatmin_weight_gradient kernel, const at::Tensor* x, const at::Tensor* weight, int64_t stride,
+                     int64_t padding, at::Tensor** out);
+
 // norm_act.cpp
 // The kernels are Rust's; `number` is the format of the activations (0 float32, 1 float64, 2 bfloat16). Per-channel numbers are doubles. A null `residual`, `y` or
 // `passed` means that there is none.

@@ -28,6 +28,15 @@ unsafe extern "C" {
 
     pub fn flatmin_install_allocator();
 
+    pub fn flatmin_conv2d(
+        kernel: extern "C" fn(*const i64, *const c_void, *const c_void, *mut c_void),
+        x: *const C_tensor,
+        weight: *const C_tensor,
+        stride: i64,
+        padding: i64,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+
     pub fn flatmin_norm_act(
         kernels: *const NormActKernels,
         x: *const C_tensor,

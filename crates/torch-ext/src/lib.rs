@@ -1,6 +1,7 @@
 //! What flatmin needs of libtorch and tch lacks: a small C++ shim with its safe Rust face, and the fused kernels of the
 //! optimizers. Nothing that tch already has is here.
 
+mod conv;
 mod error;
 mod ffi;
 mod generator;
@@ -10,6 +11,7 @@ mod tensor;
 
 pub mod cpu;
 
+pub use conv::conv2d;
 pub use error::{Error, Result};
 pub use generator::Generator;
 pub use norm_act::{BatchNorm, batch_norm_relu};

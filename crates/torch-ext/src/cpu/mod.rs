@@ -8,6 +8,7 @@ mod adam;
 mod avx512;
 mod blend;
 mod combine;
+pub mod conv;
 mod descent;
 mod dual_norm;
 mod layout;
