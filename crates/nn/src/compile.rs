@@ -55,6 +55,9 @@ pub(crate) fn compile(spec: &ModelSpec) -> Result<(Builder, Vec<Node>)> {
         let expected = format!("[{0}]: end with flatten and linear, outFeatures {0} (numClasses)", spec.num_classes);
         return Err(Error::shape(format!("the output of the model '{}'", spec.name), &output.shape, expected));
     }
+    if let Some(Node::Linear(last)) = nodes.last_mut() {
+        last.logits = true;
+    }
     Ok((builder, nodes))
 }
 

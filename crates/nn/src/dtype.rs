@@ -9,8 +9,8 @@ pub enum Dtype {
     #[default]
     Float32,
     Float64,
-    /// The network computes with bfloat16 weights and activations; master weights, biases, batch norm's parameters and
-    /// statistics, and what goes in and comes out of the model are float32.
+    /// The network computes with bfloat16 weights and activations. Master weights, biases, batch norm's parameters and
+    /// statistics are float32, and so is what the first and the last layer compute: images and logits keep their digits.
     BFloat16,
 }
 

@@ -146,10 +146,10 @@ impl Model {
             positions: &self.positions,
             buffers: &self.buffers,
             pass,
+            dtype: self.dtype(),
             fused: self.fused,
         };
-        let input = channels_last(images)?.f_to_kind(self.dtype().compute_kind())?;
-        Ok(run(&self.nodes, input, &context)?.f_to_kind(self.dtype().kind())?)
+        Ok(run(&self.nodes, channels_last(images)?, &context)?.f_to_kind(self.dtype().kind())?)
     }
 
     fn check_images(&self, images: &Tensor) -> Result<()> {

@@ -13,6 +13,7 @@ use crate::config::{MaskBy, PNorm, Restore, Variant};
 use crate::error::Result;
 use crate::kernels::{self, Displacement, Metric};
 use crate::mix::{At, Mix};
+use crate::rounding::Rounding;
 use crate::sam::{Draw, Sam};
 use crate::setting::Setting;
 
@@ -21,6 +22,7 @@ pub struct Ascent {
     /// norm2 of the gradient at w.
     pub gradient_norm: f64,
     pub finite: bool,
+    pub rounding: Option<Rounding>,
 }
 
 impl<O: BaseOptimizer> Sam<O> {
@@ -48,18 +50,19 @@ impl<O: BaseOptimizer> Sam<O> {
         let norms = kernels::norms(self.metric(), parameters, &direction);
         let gradient_norm = full_norm.unwrap_or(norms.plain);
         let finite = norms.is_finite() && gradient_norm.is_finite();
+        let mut rounding = None;
         if finite {
             let (metric, displacement) = self.displacement(setting, &direction, norms, origin);
-            kernels::perturb(metric, parameters, &direction, &displacement);
+            rounding = kernels::perturb(metric, parameters, &direction, &displacement);
             if self.config.variant.keeps_first() {
                 self.first = Some(gradients);
             }
         }
-        Ok(Ascent { gradient_norm, finite })
+        Ok(Ascent { gradient_norm, finite, rounding })
     }
 
     /// Writes working = w + eps for the variants that need no gradient for it.
-    pub fn ascend_ahead(&mut self, setting: &Setting<'_>) -> Result<()> {
+    pub fn ascend_ahead(&mut self, setting: &Setting<'_>) -> Result<Option<Rounding>> {
         let parameters = setting.parameters;
         let displacement = |shape, coefficients| Displacement {
             shape,
@@ -77,18 +80,17 @@ impl<O: BaseOptimizer> Sam<O> {
             // T_w needs the filters' norms; the direction is not a gradient.
             kernels::norms(self.metric(), parameters, &direction);
             let coefficients = lengths(setting, norm, 0.0);
-            kernels::perturb(self.metric(), parameters, &direction, &displacement(Shape::Linear, coefficients));
-            return Ok(());
+            let displacement = displacement(Shape::Linear, coefficients);
+            return Ok(kernels::perturb(self.metric(), parameters, &direction, &displacement));
         }
         let momentum = self.base.arenas().into_iter().find(|(name, _)| *name == "momentum");
         // None before the first step: MSAM begins at w.
-        if let Some((_, momentum)) = momentum {
-            let direction = Mix::of_arena(momentum).scaled(-1.0);
-            let norm = kernels::norms(self.metric(), parameters, &direction).scaled;
-            let coefficients = lengths(setting, norm, self.config.guard);
-            kernels::perturb(self.metric(), parameters, &direction, &displacement(Shape::Quadratic, coefficients));
-        }
-        Ok(())
+        let Some((_, momentum)) = momentum else { return Ok(None) };
+        let direction = Mix::of_arena(momentum).scaled(-1.0);
+        let norm = kernels::norms(self.metric(), parameters, &direction).scaled;
+        let coefficients = lengths(setting, norm, self.config.guard);
+        let displacement = displacement(Shape::Quadratic, coefficients);
+        Ok(kernels::perturb(self.metric(), parameters, &direction, &displacement))
     }
 
     fn displacement(

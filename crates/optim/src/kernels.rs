@@ -7,6 +7,7 @@ use flatmin_torch_ext::cpu::{
 use tch::{Device, Tensor};
 
 use crate::mix::Mix;
+use crate::rounding::Rounding;
 
 /// Calls a generic function with the element type of an arena.
 macro_rules! with_real {
@@ -72,24 +73,43 @@ pub struct Displacement {
     pub round_trip: bool,
 }
 
-/// working = w + eps.
-pub fn perturb(metric: Metric<'_>, parameters: &ParameterArena, direction: &Mix<'_>, displacement: &Displacement) {
-    fn run<T: Real>(metric: Metric<'_>, parameters: &ParameterArena, direction: &Mix<'_>, displacement: &Displacement) {
-        let perturbation = cpu::Perturbation {
+/// working = w + eps; answers what rounding made of eps, if the network reads bfloat16 weights.
+pub fn perturb(
+    metric: Metric<'_>,
+    parameters: &ParameterArena,
+    direction: &Mix<'_>,
+    displacement: &Displacement,
+) -> Option<Rounding> {
+    fn run<T: Real>(
+        metric: Metric<'_>,
+        parameters: &ParameterArena,
+        direction: &Mix<'_>,
+        displacement: &Displacement,
+    ) -> Option<Rounding> {
+        let mut perturbation = cpu::Perturbation {
             shape: displacement.shape,
             coefficients: &displacement.coefficients,
             eta: metric.eta,
             filter_scales: Slab::of(metric.filter_scales),
             origin: displacement.origin,
             mask: displacement.mask,
+            half_factor: 1.0,
             round_trip: displacement.round_trip,
         };
         let (layout, master) = (metric.layout, Slab::of(parameters.master()));
         direction.run::<T, _>(layout, parameters, |blend| {
+            let rounding = parameters.working_half().and_then(|_| {
+                Rounding::corrected(|factor| {
+                    perturbation.half_factor = factor;
+                    cpu::rounded_displacement(layout, master, blend, working(parameters), &perturbation)
+                })
+            });
+            perturbation.half_factor = rounding.map_or(1.0, |rounding| rounding.factor);
             cpu::perturb(layout, master, blend, working(parameters), &perturbation);
-        });
+            rounding
+        })
     }
-    with_real!(parameters.dtype(), run(metric, parameters, direction, displacement));
+    with_real!(parameters.dtype(), run(metric, parameters, direction, displacement))
 }
 
 /// working = master.

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::group::{Factors, Group};
 use crate::kernels;
 use crate::mix::At;
+use crate::rounding::Rounding;
 use crate::sam::{Plan, Sam, plain_segment};
 use crate::setting::Setting;
 
@@ -35,6 +36,8 @@ pub struct StepInfo {
     /// norm2 of the gradient over all parameters; NaN if the half of the step at hand computes none.
     pub gradient_norm: f64,
     pub finite: bool,
+    /// After an ascent of a bfloat16 model: what rounding made of eps.
+    pub rounding: Option<Rounding>,
     /// After an ascent: whether the step goes on with a pass at w + eps. Without one, the descent comes next.
     pub second_pass: bool,
 }
@@ -214,7 +217,7 @@ impl Optimizer {
         }
         let attempt = self.steps + self.skipped;
         let setting = setting(model.parameters(), &self.config, &self.layout, &self.groups, self.factors, attempt);
-        let mut info = StepInfo { gradient_norm: f64::NAN, finite: true, second_pass: true };
+        let mut info = StepInfo { gradient_norm: f64::NAN, finite: true, rounding: None, second_pass: true };
         match plan {
             Plan::Ahead => {
                 if model.parameters().gradients()?.any() {
@@ -224,7 +227,7 @@ impl Optimizer {
                         expected: "this optimizer perturbs first: ascentStep, backward, descentStep",
                     });
                 }
-                sam.ascend_ahead(&setting)?;
+                info.rounding = sam.ascend_ahead(&setting)?;
             }
             Plan::Plain | Plan::Reuse => {
                 sam.keep_first(take_gradients(model.parameters(), "ascentStep")?);
@@ -234,6 +237,7 @@ impl Optimizer {
                 let gradients = take_gradients(model.parameters(), "ascentStep")?;
                 let ascent = sam.ascend(&setting, gradients, self.ascents)?;
                 (info.gradient_norm, info.finite) = (ascent.gradient_norm, ascent.finite);
+                info.rounding = ascent.rounding;
             }
         }
         model.parameters().clear_gradients();
@@ -273,7 +277,7 @@ impl Optimizer {
                 model.parameters().clear_gradients();
                 model.discard_statistics();
                 self.leave_step(model);
-                Ok(StepInfo { gradient_norm: f64::NAN, finite: false, second_pass: false })
+                Ok(StepInfo { gradient_norm: f64::NAN, finite: false, rounding: None, second_pass: false })
             }
         }
     }
@@ -338,7 +342,7 @@ impl Optimizer {
             }
             Wrapped::Sam(sam) => sam.descend(&setting, &gradients, plan)?,
         };
-        let info = StepInfo { gradient_norm, finite: gradient_norm.is_finite(), second_pass: false };
+        let info = StepInfo { gradient_norm, finite: gradient_norm.is_finite(), rounding: None, second_pass: false };
         if info.finite {
             model.commit_statistics();
             self.steps += 1;

@@ -9,6 +9,7 @@ use crate::config::{Masks, MetricsFrom, Reduction, SharpnessConfig, Variant};
 use crate::error::{Error, Result};
 use crate::loss::{Loss, Target};
 use crate::optimizer::{Optimizer, StepInfo};
+use crate::rounding::Rounding;
 use crate::sam::Plan;
 
 /// Forward and backward passes over a batch. Their gradients were added to those already there.
@@ -35,6 +36,8 @@ pub struct StepOutcome {
     pub gradient_norm: f64,
     /// False if the step was skipped.
     pub finite: bool,
+    /// What rounding made of eps; None unless the model computes in bfloat16.
+    pub rounding: Option<Rounding>,
 }
 
 /// What a step needs besides batch and loss.
@@ -111,9 +114,9 @@ impl Batch<'_> {
         };
         match (optimizer.plan(), sharpness.micro_batch) {
             (Some(Plan::Ahead), _) => {
-                optimizer.ascent_step(model)?;
+                let rounding = optimizer.ascent_step(model)?.rounding;
                 let only = self.pass(model, self.len(), AT_W, None)?;
-                Ok(one_pass_outcome(only, optimizer.descent_step(model)?))
+                Ok(StepOutcome { rounding, ..one_pass_outcome(only, optimizer.descent_step(model)?) })
             }
             (Some(Plan::Both), Some(size)) => self.micro_batches(model, optimizer, &sharpness, size as i64),
             (Some(Plan::Both), None) => self.both_passes(model, optimizer, &sharpness),
@@ -159,7 +162,8 @@ impl Batch<'_> {
         let rise = same_samples.then_some(second.loss - first.loss);
         let whole = part == self.len();
         let reported = if sharpness.metrics == MetricsFrom::Second || !whole { second } else { first };
-        Ok(StepOutcome::new(reported, Some(second.loss), rise, ascent.gradient_norm, descent.finite))
+        let outcome = StepOutcome::new(reported, Some(second.loss), rise, ascent.gradient_norm, descent.finite);
+        Ok(StepOutcome { rounding: ascent.rounding, ..outcome })
     }
 
     /// m-sharpness (Foret 2021, section 4): a perturbation for each micro-batch, and the mean of their gradients.
@@ -284,7 +288,7 @@ impl StepOutcome {
         gradient_norm: f64,
         finite: bool,
     ) -> Self {
-        Self { reported, perturbed_loss, sharpness, gradient_norm, finite }
+        Self { reported, perturbed_loss, sharpness, gradient_norm, finite, rounding: None }
     }
 }
 

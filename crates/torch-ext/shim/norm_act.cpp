@@ -75,6 +75,8 @@ struct NormAct : torch::autograd::Function<NormAct> {
     const auto* kernels = reinterpret_cast<const flatmin_norm_act_kernels*>(kernels_address);
     const Tensor x = input.contiguous(at::MemoryFormat::ChannelsLast);
     const Shape shape(x);
+    TORCH_CHECK(!residual.has_value() || residual->scalar_type() == x.scalar_type(), "the residual has dtype ",
+                residual->scalar_type(), ", expected the input's, ", x.scalar_type());
     TORCH_CHECK(shape.count > 1, "batch norm needs more than one value per channel to train, got input size ", x.sizes());
     std::vector<double> mean(shape.channels), variance(shape.channels);
     kernels->moments(shape.number, x.const_data_ptr(), shape.len, shape.channels, mean.data(), variance.data());

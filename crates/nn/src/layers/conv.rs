@@ -51,13 +51,16 @@ impl Conv2d {
                 return Ok(output);
             }
         }
-        Ok(input.f_conv2d(
-            weight,
-            context.bias(self.bias, weight)?,
+        // Rounded images would cost more of the gradient's direction than everything else that is rounded.
+        let weight = weight.f_to_kind(input.kind())?;
+        let output = input.f_conv2d(
+            &weight,
+            context.bias(self.bias, &weight)?,
             [self.stride, self.stride],
             [self.padding, self.padding],
             [1, 1],
             self.groups,
-        )?)
+        )?;
+        Ok(output.f_to_kind(context.dtype.compute_kind())?)
     }
 }

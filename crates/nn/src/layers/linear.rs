@@ -14,6 +14,14 @@ use crate::spec;
 pub(crate) struct Linear {
     weight: ParamId,
     bias: Option<ParamId>,
+    /// Whether it is the last layer: bfloat16 logits would be off by percents of a probability.
+    pub logits: bool,
+}
+
+/// Computes in the input's dtype: images and what a global pooling leaves are float32 beside bfloat16 weights.
+fn linear(input: &Tensor, weight: &Tensor, bias: Option<ParamId>, context: &Context) -> Result<Tensor> {
+    let weight = weight.f_to_kind(input.kind())?;
+    Ok(input.f_linear(&weight, context.bias(bias, &weight)?)?)
 }
 
 impl Linear {
@@ -28,11 +36,14 @@ impl Linear {
         let bias = bias
             .then(|| builder.parameter(site, "bias", &[out_features], ParamKind::Bias, ParamInit::Bias { fan_in }))
             .transpose()?;
-        Ok((Self { weight, bias }, vec![out_features]))
+        Ok((Self { weight, bias, logits: false }, vec![out_features]))
     }
 
     pub fn forward(&self, input: &Tensor, context: &Context) -> Result<Tensor> {
-        let weight = context.parameter(self.weight);
-        Ok(input.f_linear(weight, context.bias(self.bias, weight)?)?)
+        let (weight, bias) = (context.parameter(self.weight), self.bias);
+        if self.logits {
+            return linear(&input.f_to_kind(context.dtype.kind())?, weight, bias, context);
+        }
+        Ok(linear(input, weight, bias, context)?.f_to_kind(context.dtype.compute_kind())?)
     }
 }

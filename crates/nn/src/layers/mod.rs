@@ -17,9 +17,10 @@ pub(crate) use pool::Pool2d;
 pub(crate) use relu::Relu;
 pub(crate) use residual::{Residual, Shortcut};
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::buffers::BufferArena;
+use crate::dtype::Dtype;
 use crate::error::Result;
 
 /// What a forward pass is for.
@@ -58,6 +59,7 @@ pub(crate) struct Context<'a> {
     pub positions: &'a [usize],
     pub buffers: &'a BufferArena,
     pub pass: Pass,
+    pub dtype: Dtype,
     /// Whether layers may run as functions that have no second derivative.
     pub fused: bool,
 }
@@ -95,6 +97,10 @@ impl Node {
             Self::Linear(layer) => layer.forward(&input, context),
             Self::Relu(layer) => layer.forward(input),
             Self::Pool2d(layer) => layer.forward(&input),
+            // The mean of a bfloat16 image stays in float32: what follows is cheap, and needs the digits.
+            Self::GlobalAvgPool2d if input.kind() == Kind::BFloat16 => {
+                Ok(input.f_mean_dim(&[2i64, 3][..], true, context.dtype.kind())?)
+            }
             Self::GlobalAvgPool2d => Ok(input.f_adaptive_avg_pool2d([1, 1])?),
             Self::Flatten => Ok(input.f_flatten(1, -1)?),
             Self::Dropout(layer) => layer.forward(input, context),

@@ -27,7 +27,8 @@ pub(crate) enum Shortcut {
 impl Residual {
     pub fn forward(&self, input: Tensor, context: &Context) -> Result<Tensor> {
         let mut branch = run(&self.branch, input.shallow_clone(), context)?;
-        let shortcut = self.shortcut.forward(input, context)?;
+        // An identity of float32 images, say, beside a bfloat16 branch.
+        let shortcut = self.shortcut.forward(input, context)?.f_to_kind(branch.kind())?;
         if let Some(norm) = &self.tail {
             return norm.forward(&branch, Some(&shortcut), context);
         }

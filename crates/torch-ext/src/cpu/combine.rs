@@ -45,7 +45,7 @@ pub fn products<T: Real>(layout: &Layout, a: &Blend<'_, T>, b: &Blend<'_, T>) ->
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma"))]
-fn block_products<T: Real>(a: &[T], b: &[T]) -> Products {
+pub(super) fn block_products<T: Real>(a: &[T], b: &[T]) -> Products {
     const LANES: usize = CHUNK / 2;
     let (mut aa, mut ab, mut bb) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
     for (a, b) in a.chunks(LANES).zip(b.chunks(LANES)) {

@@ -6,7 +6,7 @@
 use multiversion::multiversion;
 
 use super::blend::Blend;
-use super::layout::{Geometry, Layout};
+use super::layout::{Block, Geometry, Layout};
 use super::mask::Mask;
 use super::memory::{CHUNK, fence, prefetch};
 use super::scratch::Scratch;
@@ -48,6 +48,8 @@ pub struct Perturbation<'a, T> {
     pub origin: Origin,
     /// Which elements take part; None: all.
     pub mask: Option<Mask>,
+    /// Multiplies eps in the segments that the network reads in bfloat16, to make up for what rounding takes from it.
+    pub half_factor: f64,
     /// Also sets the master to (w + eps) - eps, as implementations do that restore by subtraction.
     pub round_trip: bool,
 }
@@ -85,7 +87,8 @@ pub fn perturb<T: Real>(
         // SAFETY: blocks are disjoint, master and working are different arenas.
         let (weights, mut out) = unsafe { (master.read(block.global.clone()), working.out(segment, block)) };
         let lines = Displaced { weights, origin: standing.as_deref().unwrap_or(weights), gradient };
-        let coefficient = T::of(perturbation.coefficients[segment.group]);
+        let factor = if segment.half { perturbation.half_factor } else { 1.0 };
+        let coefficient = T::of(perturbation.coefficients[segment.group] * factor);
         let displace = |lines: &Displaced<'_, T>, out: &mut Out<'_, T>| {
             block_of_geometry(segment.geometry, lines, out, coefficient, block.first_filter, perturbation);
         };
@@ -102,6 +105,35 @@ pub fn perturb<T: Real>(
             }
         }
     });
+}
+
+/// Calls `body` with the numbers of one block from which its displacement goes, and the displacement, nothing rounded.
+pub(super) fn displacement<T: Real, R>(
+    layout: &Layout,
+    block: &Block,
+    master: Slab<T>,
+    gradient: &[T],
+    working: Working<T>,
+    perturbation: &Perturbation<'_, T>,
+    body: impl FnOnce(&[T], &[T]) -> R,
+) -> R {
+    let segment = layout.segment_of(block);
+    let masked = perturbation.mask.map(|mask| mask.apply(gradient, block));
+    let gradient = masked.as_deref().unwrap_or(gradient);
+    let standing = match perturbation.origin {
+        Origin::Master => None,
+        Origin::Working => Some(copy(working.source(segment), block.local.clone())),
+    };
+    // SAFETY: the master is only read.
+    let weights = unsafe { master.read(block.global.clone()) };
+    let mut zeros = Scratch::new(weights.len());
+    zeros.fill(T::zero());
+    let mut eps = Scratch::new(weights.len());
+    let coefficient = T::of(perturbation.coefficients[segment.group]);
+    let lines = Displaced { weights, origin: &zeros, gradient };
+    let mut out = Out::Full { values: &mut eps, stream: false };
+    block_of_geometry(segment.geometry, &lines, &mut out, coefficient, block.first_filter, perturbation);
+    body(standing.as_deref().unwrap_or(weights), &eps)
 }
 
 /// One block of what is read: T_w comes from `weights`, the displacement goes from `origin`.

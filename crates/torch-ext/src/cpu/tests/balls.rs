@@ -35,6 +35,7 @@ fn ascend(p: f64, geometry: Geometry) -> (Vec<f64>, Vec<f64>) {
         filter_scales: scales_slab,
         origin: Origin::Master,
         mask: None,
+        half_factor: 1.0,
         round_trip: false,
     };
     perturb(&case.layout, slab, &gradient, Working::new(Slab::of(&working), None), &perturbation);

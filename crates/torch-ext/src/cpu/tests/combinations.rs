@@ -111,6 +111,7 @@ fn bfloat16_gradients_and_weights_round_once_to_nearest_even() {
         filter_scales: Slab::of(&unused),
         origin: Origin::Master,
         mask: None,
+        half_factor: 1.0,
         round_trip: false,
     };
     perturb(&layout, Slab::of(&master), &Blend::of(&table, 1.0, None), working, &perturbation);

@@ -99,6 +99,7 @@ fn ascend<T: Real>(case: &Case, rho: f64, eta: f64, round_trip: bool) -> (Gradie
         filter_scales: scales,
         origin: Origin::Master,
         mask: None,
+        half_factor: 1.0,
         round_trip,
     };
     perturb(&case.layout, slab, &gradient, Working::new(Slab::of(&working), None), &perturbation);
@@ -159,6 +160,7 @@ fn large_arenas_are_streamed_to_the_same_result() {
             filter_scales: Slab::of(&none),
             origin: Origin::Master,
             mask: None,
+            half_factor: 1.0,
             round_trip: false,
         };
         let (slab, reads, gradient) =
