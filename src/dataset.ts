@@ -148,7 +148,8 @@ export class Dataset {
     for (let start = 0; start < end; start += batchSize) {
       const chosen = order.subarray(start, Math.min(start + batchSize, end));
       const batch = {
-        images: this.#imageTensor(chosen, dtype),
+        // Images of a bfloat16 model are float32.
+        images: this.#imageTensor(chosen, dtype === 'float64' ? 'float64' : 'float32'),
         labels: Tensor.from(Int32Array.from(chosen, (index) => labels[index] as number)),
       };
       try {

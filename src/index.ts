@@ -29,7 +29,7 @@ export { type LoadReport, Model, type Prediction, type StateDict } from './model
 export type { ModelSpec } from './model-spec.js';
 export type { LayerSummary, ModelSummary } from './model-summary.js';
 export * as models from './models.js';
-export { Adam, AdamW, type Optimizer, type PassInfo, SGD, type StepInfo } from './optimizer.js';
+export { Adam, AdamW, type Optimizer, type PassInfo, type Rounding, SGD, type StepInfo } from './optimizer.js';
 export type {
   AdamOptions,
   AdamWOptions,

@@ -10,6 +10,7 @@ import { type ModelSpec, sequentialSpec } from './model-spec.js';
 import { type LayerSummary, ModelSummary } from './model-summary.js';
 import type { BindingModel } from './native/binding.js';
 import { loadNative } from './native/index.js';
+import type { ModelDtype } from './options/fields.js';
 import {
   type BackwardOptions,
   backwardSchema,
@@ -113,9 +114,9 @@ export class Model {
     return this.spec.numClasses;
   }
 
-  /** Number type of weights and inputs. */
-  get dtype(): 'float32' | 'float64' {
-    return nativeOf(this).dtype as 'float32' | 'float64';
+  /** Number type that the model computes in. Images and logits of a bfloat16 model are float32. */
+  get dtype(): ModelDtype {
+    return nativeOf(this).dtype as ModelDtype;
   }
 
   /** Number of trainable numbers. */

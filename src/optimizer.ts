@@ -21,12 +21,24 @@ import { parseOptions, show } from './options/parse.js';
 import type { BaseRules, SharpnessRules } from './options/presets.js';
 import { ParameterGroup } from './parameter-group.js';
 
+/** The perturbation that a bfloat16 network sees, d, beside the one that was asked for, eps. */
+export interface Rounding {
+  /** norm(d) / norm(eps), above 1: rounding adds noise. */
+  ratio: number;
+  /** Cosine of the angle between d and eps. ratio * cosine, d's share along eps, is kept within 1 % of 1. */
+  cosine: number;
+  /** What eps was multiplied by to that end; 1 when no correction was needed. */
+  factor: number;
+}
+
 /** What a pass of an optimizer found. */
 export interface PassInfo {
   /** 2-norm of the gradient of all parameters; null where this part of the step computes none. */
   gradientNorm: number | null;
   /** False when a gradient was not finite: the step is then left out, and the weights are as before. */
   finite: boolean;
+  /** What rounding made of the perturbation; null unless the pass or step perturbed a bfloat16 model. */
+  rounding: Rounding | null;
 }
 
 /** What a whole step on one batch found. */

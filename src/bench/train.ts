@@ -1,4 +1,5 @@
 // `flatmin bench train`: whole training steps on synthetic CIFAR images, run by the addon's own loop, beside PyTorch's variants.
+import type { ModelDtype } from '../options/fields.js';
 import { type Answers, alternate, type Contender } from './alternate.js';
 import { METHODS, type Method, optimizerConfig } from './methods.js';
 import { openBench } from './ours.js';
@@ -20,6 +21,7 @@ export interface TrainBenchOptions {
   readonly model: string;
   readonly optimizer: Method;
   readonly batch: number;
+  readonly dtype: ModelDtype;
   readonly peer: boolean;
   readonly variants: readonly (typeof VARIANTS)[number][];
   readonly rounds: number;
@@ -39,8 +41,8 @@ interface Started {
 
 /** Runs the bench and gives its result, without the environment. */
 export async function benchTrain(options: TrainBenchOptions): Promise<Record<string, unknown>> {
-  const { model, optimizer, batch, threads, seed } = options;
-  const ours = openBench('train', { model, optimizer: optimizerConfig(optimizer), batch, seed }, threads);
+  const { model, optimizer, batch, dtype, threads, seed } = options;
+  const ours = openBench('train', { model, optimizer: optimizerConfig(optimizer), batch, dtype, seed }, threads);
   await ours.run(options.warmup);
   const started = options.peer ? await startPeers(options) : [];
   try {
@@ -58,7 +60,7 @@ export async function benchTrain(options: TrainBenchOptions): Promise<Record<str
         : { name, ...figures(theirs, batch), ...comparison(mine, theirs), versions: head?.versions };
     });
     return {
-      ...{ model, optimizer, batch, dtype: 'float32', ...figures(mine, batch), peers },
+      ...{ model, optimizer, batch, dtype, ...figures(mine, batch), peers },
       ...{ threads, seed, rounds: options.rounds, stepsPerRound: options.steps },
     };
   } finally {
@@ -113,11 +115,11 @@ function comparison(mine: Answers, theirs: Answers): Record<string, unknown> {
 
 /** Every method in turns, each as a multiple of SGD's time in the same round. */
 export async function benchTrainAll(options: Omit<TrainBenchOptions, 'optimizer' | 'peer' | 'variants'>) {
-  const { model, batch, threads, seed, rounds, steps } = options;
+  const { model, batch, dtype, threads, seed, rounds, steps } = options;
   const contenders: Contender[] = [];
   for (const name of METHODS) {
     options.onBlock?.(0, name);
-    const bench = openBench('train', { model, optimizer: optimizerConfig(name), batch, seed }, threads, name);
+    const bench = openBench('train', { model, optimizer: optimizerConfig(name), batch, dtype, seed }, threads, name);
     await bench.run(options.warmup);
     contenders.push(bench);
   }
@@ -132,5 +134,5 @@ export async function benchTrainAll(options: Omit<TrainBenchOptions, 'optimizer'
     const relative = answer.rounds.map((round, index) => mean(round) / mean(sgd?.rounds[index]));
     return { name: answer.name, stepMs: series(answer.rounds.map(mean)), relativeToSgd: series(relative) };
   });
-  return { ...{ model, batch, dtype: 'float32', optimizers }, ...{ threads, seed, rounds, stepsPerRound: steps } };
+  return { ...{ model, batch, dtype, optimizers }, ...{ threads, seed, rounds, stepsPerRound: steps } };
 }

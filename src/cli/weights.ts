@@ -3,6 +3,7 @@
 import { closeSync, existsSync, openSync, readSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Dataset, FlatminError, Model, models, type Normalization } from '../index.js';
+import type { ModelDtype } from '../options/fields.js';
 import { zooOptionsFor } from './data.js';
 import { UsageError } from './failure.js';
 import type { Output } from './output.js';
@@ -58,6 +59,7 @@ interface WeightsOptions {
   readonly weights?: string | undefined;
   readonly mean?: readonly number[] | undefined;
   readonly std?: readonly number[] | undefined;
+  readonly dtype?: ModelDtype | undefined;
 }
 
 /** Weights that were found, before anything is loaded. */
@@ -67,10 +69,11 @@ export interface FoundWeights {
   readonly model: string | undefined;
   readonly hasSpec: boolean;
   readonly normalization: Normalization | undefined;
+  readonly dtype: ModelDtype | undefined;
 }
 
 /** Finds the weights that the options name. @throws {@link UsageError} when something is missing to open them. */
-export function findWeights({ model, weights, mean, std }: WeightsOptions): FoundWeights {
+export function findWeights({ model, weights, mean, std, dtype }: WeightsOptions): FoundWeights {
   if (weights === undefined) {
     throw new UsageError('--weights is missing: a run folder, a checkpoint folder or a .safetensors file');
   }
@@ -85,13 +88,13 @@ export function findWeights({ model, weights, mean, std }: WeightsOptions): Foun
     );
   }
   const normalization = mean !== undefined && std !== undefined ? { mean: [...mean], std: [...std] } : undefined;
-  return { file, model, hasSpec: carriesSpec, normalization };
+  return { file, model, hasSpec: carriesSpec, normalization, dtype };
 }
 
 /** Opens found weights as a model for `dataset`. What the file does not hold is told on stderr. */
 export async function openModel(found: FoundWeights, dataset: Dataset | undefined, output: Output): Promise<Model> {
   if (!found.hasSpec) return openForeign(found, dataset, output);
-  const model = await Model.load(found.file);
+  const model = await Model.load(found.file, { ...(found.dtype && { dtype: found.dtype }) });
   if (found.model !== undefined && found.model !== model.name) {
     throw new UsageError(`--model ${found.model}: ${found.file} holds a '${model.name}'; leave --model out`);
   }
@@ -101,7 +104,11 @@ export async function openModel(found: FoundWeights, dataset: Dataset | undefine
 
 async function openForeign(found: FoundWeights, dataset: Dataset | undefined, output: Output): Promise<Model> {
   const { normalization, source } = foreignNormalization(found, dataset);
-  const model = models.create(found.model ?? '', { ...(dataset && zooOptionsFor(dataset)), normalization });
+  const model = models.create(found.model ?? '', {
+    ...(dataset && zooOptionsFor(dataset)),
+    ...(found.dtype && { dtype: found.dtype }),
+    normalization,
+  });
   await model.loadWeights(found.file);
   output.note(`normalisation: mean ${normalization.mean.join(' ')}, std ${normalization.std.join(' ')} (${source})`);
   return model;

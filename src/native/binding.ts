@@ -20,10 +20,18 @@ export interface PassOutcome {
   readonly count: number;
 }
 
+/** What rounding made of the perturbation of a bfloat16 model. */
+export interface RoundingOutcome {
+  readonly ratio: number;
+  readonly cosine: number;
+  readonly factor: number;
+}
+
 /** Outcome of `ascentStep`: the norm of the gradient at w, and whether it was finite (if not, the step is skipped). */
 export interface AscentOutcome {
   readonly gradientNorm: number | null;
   readonly finite: boolean;
+  readonly rounding: RoundingOutcome | null;
   readonly secondPass: boolean;
 }
 
@@ -31,6 +39,7 @@ export interface AscentOutcome {
 export interface DescentOutcome {
   readonly gradientNorm: number | null;
   readonly finite: boolean;
+  readonly rounding: RoundingOutcome | null;
 }
 
 /** Outcome of a whole step on one batch. */
@@ -39,6 +48,7 @@ export interface StepOutcome extends PassOutcome {
   readonly sharpness: number | null;
   readonly gradientNorm: number | null;
   readonly finite: boolean;
+  readonly rounding: RoundingOutcome | null;
 }
 
 /** One parameter group's settings as they stand now. */

@@ -50,7 +50,7 @@ export const batchesSchema = z.strictObject({
   shuffle: z.boolean().default(true).describe('Draw the images in an order that depends on the seed'),
   seed: seed.describe('Seed of the order'),
   dropLast: z.boolean().default(false).describe('Leave out the last batch when it is smaller'),
-  dtype: dtype.describe("Number type of the images; must be the model's"),
+  dtype: dtype.describe('Number type of the model that gets the images: float32 ones, or float64 for float64'),
 });
 
 /** Options of {@link datasets.download}. */

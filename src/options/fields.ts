@@ -32,8 +32,14 @@ export const classNames = z
   .min(1)
   .describe('Names of the classes, in the order of the labels');
 
+/** Number types that a model can compute in. */
+export const modelDtypes = ['float32', 'bfloat16', 'float64'] as const;
+
+/** Number type that a model computes in. */
+export type ModelDtype = (typeof modelDtypes)[number];
+
 /** Number type of weights and activations. */
 export const dtype = z
-  .enum(['float32', 'float64'])
+  .enum(modelDtypes)
   .default('float32')
-  .describe('Number type of the weights; float64 is for checking, not for speed');
+  .describe('Number type to compute in; bfloat16 is faster and keeps float32 master weights, float64 is for checking');

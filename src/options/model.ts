@@ -2,7 +2,7 @@
 // Parameter names follow PyTorch: a layer's `name`, or its index in its parent's list, joined by dots.
 
 import { z } from 'zod';
-import { classNames, dtype, nonNegative, path, positiveInteger, seed, wholeNumber } from './fields.js';
+import { classNames, dtype, modelDtypes, nonNegative, path, positiveInteger, seed, wholeNumber } from './fields.js';
 import { lossSchema } from './loss.js';
 
 const name = z
@@ -147,7 +147,10 @@ export const fromSpecSchema = z.strictObject({ dtype, seed: creation.seed });
 
 /** Options of {@link Model.load}. */
 export const loadModelSchema = z.strictObject({
-  dtype: z.enum(['float32', 'float64']).optional().describe('Number type of the weights (default: as saved)'),
+  dtype: z
+    .enum(modelDtypes)
+    .optional()
+    .describe('Number type to compute in (default: the type of the weights in the file)'),
 });
 
 /** Options of loading weights into an existing model. */

@@ -67,19 +67,25 @@ impl BindingOptimizer {
     }
 
     /// Goes to w + eps with the gradients at w.
-    #[napi(ts_return_type = "Promise<{ gradientNorm: number | null, finite: boolean, secondPass: boolean }>")]
+    #[napi(
+        ts_return_type = "Promise<{ gradientNorm: number | null, finite: boolean, rounding: { ratio: number, cosine: number, factor: number } | null, secondPass: boolean }>"
+    )]
     pub fn ascent_step<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Value>> {
         self.half(env, Optimizer::ascent_step)
     }
 
     /// Returns to w and steps with the gradients at w + eps.
-    #[napi(ts_return_type = "Promise<{ gradientNorm: number | null, finite: boolean, secondPass: boolean }>")]
+    #[napi(
+        ts_return_type = "Promise<{ gradientNorm: number | null, finite: boolean, rounding: { ratio: number, cosine: number, factor: number } | null, secondPass: boolean }>"
+    )]
     pub fn descent_step<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Value>> {
         self.half(env, Optimizer::descent_step)
     }
 
     /// Steps with the gradients at w: plain training.
-    #[napi(ts_return_type = "Promise<{ gradientNorm: number | null, finite: boolean, secondPass: boolean }>")]
+    #[napi(
+        ts_return_type = "Promise<{ gradientNorm: number | null, finite: boolean, rounding: { ratio: number, cosine: number, factor: number } | null, secondPass: boolean }>"
+    )]
     pub fn base_step<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Value>> {
         self.half(env, Optimizer::base_step)
     }
@@ -88,7 +94,8 @@ impl BindingOptimizer {
     #[napi(
         ts_args_type = "images: BindingTensor, labels: BindingTensor, options?: { loss?: object, seed?: number, accumulate?: number }",
         ts_return_type = "Promise<{ loss: number, perturbedLoss: number | null, sharpness: number | null, \
-                          correct: number, count: number, gradientNorm: number | null, finite: boolean }>"
+                          correct: number, count: number, gradientNorm: number | null, finite: boolean, \
+                          rounding: { ratio: number, cosine: number, factor: number } | null }>"
     )]
     pub fn step<'env>(
         &self,

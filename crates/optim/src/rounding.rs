@@ -15,14 +15,14 @@ use serde::Serialize;
 pub struct Rounding {
     /// norm2(d) / norm2(eps): above 1, for rounding adds noise.
     pub ratio: f64,
-    /// Cosine of the angle between d and eps; ratio * cosine = <d, eps> / norm2(eps)^2, which is 1 within 2 %.
+    /// Cosine of the angle between d and eps; ratio * cosine = <d, eps> / norm2(eps)^2, which is 1 within 1 %.
     pub cosine: f64,
     /// What eps was multiplied by; 1 where no correction was needed.
     pub factor: f64,
 }
 
 /// How far from 1 the projection may be without a correction.
-const TOLERANCE: f64 = 0.02;
+const TOLERANCE: f64 = 0.01;
 /// An eps so small that it needs more is left short.
 const LARGEST_FACTOR: f64 = 16.0;
 /// Passes over the weights at most.
@@ -98,7 +98,7 @@ mod tests {
         let mut passes = 0;
         let rounding = Rounding::corrected(|_| {
             passes += 1;
-            Products { aa: 1.2, ab: 1.01, bb: 1.0 }
+            Products { aa: 1.2, ab: 1.005, bb: 1.0 }
         });
         assert_eq!((passes, rounding.unwrap().factor), (1, 1.0));
     }

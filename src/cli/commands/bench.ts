@@ -7,7 +7,7 @@ import { benchLoop } from '../../bench/loop.js';
 import { METHODS } from '../../bench/methods.js';
 import { benchStep } from '../../bench/step.js';
 import { benchTrain, benchTrainAll, VARIANTS } from '../../bench/train.js';
-import { path, positiveInteger, seed } from '../../options/fields.js';
+import { dtype, path, positiveInteger, seed } from '../../options/fields.js';
 import { type Context, defineCommand } from '../command.js';
 import { describeEnvironment } from '../environment.js';
 
@@ -82,7 +82,7 @@ export const benchTrainCommand = defineCommand({
   name: 'bench train',
   summary: 'time whole training steps',
   schema: z.strictObject({
-    ...{ model, optimizer: optimizerOrAll, batch, peer },
+    ...{ model, optimizer: optimizerOrAll, batch, dtype, peer },
     variants: z
       .array(z.enum(VARIANTS))
       .min(1)

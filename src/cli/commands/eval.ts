@@ -1,6 +1,6 @@
 // `flatmin eval`: loss and accuracy of a trained model on a data set.
 import { z } from 'zod';
-import { path } from '../../options/fields.js';
+import { modelDtypes, path } from '../../options/fields.js';
 import { evaluateSchema } from '../../options/index.js';
 import { defineCommand } from '../command.js';
 import { openSplit } from '../data.js';
@@ -17,6 +17,7 @@ export const weightsFields = {
     .optional()
     .describe('Mean of each channel, of pixels in [0, 1] (default: the one in the file)'),
   std: z.array(z.number().positive()).min(1).optional().describe('Standard deviation of each channel'),
+  dtype: z.enum(modelDtypes).optional().describe('Number type to compute in (default: the type of the weights)'),
 };
 
 const schema = z.strictObject({
