@@ -118,6 +118,6 @@ fn the_perturbation_and_what_it_finds_are_those_of_float32() {
         assert!((rise - 1.0).abs() < 0.05, "{found}");
         // The perturbation is the one meant; the rest is what rounded activations do to any gradient.
         assert!(wide_gradient > 0.995, "{found}");
-        assert!(gradient > 0.99, "{found}");
+        assert!(gradient > 0.994, "{found}");
     }
 }
