@@ -122,6 +122,7 @@ mod tests {
             sharpness: Some(0.5),
             gradient_norm: 1.0,
             finite,
+            rounding: None,
         }
     }
 

@@ -46,10 +46,12 @@ impl Conv2d {
 
     pub fn forward(&self, input: &Tensor, context: &Context) -> Result<Tensor> {
         let weight = context.parameter(self.weight);
-        if self.bias.is_none() && context.fused && matches!(context.pass, Pass::Train { .. }) {
-            if let Some(output) = conv2d(input, weight, self.stride, self.padding)? {
-                return Ok(output);
-            }
+        if self.bias.is_none()
+            && context.fused
+            && matches!(context.pass, Pass::Train { .. })
+            && let Some(output) = conv2d(input, weight, self.stride, self.padding)?
+        {
+            return Ok(output);
         }
         // Rounded images would cost more of the gradient's direction than everything else that is rounded.
         let weight = weight.f_to_kind(input.kind())?;

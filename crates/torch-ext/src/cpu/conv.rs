@@ -218,6 +218,7 @@ mod x86 {
     /// AVX-512 with bfloat16; rows lie within the arrays, the tile within `sums` `[tap, in, out]`.
     #[target_feature(enable = "avx512f,avx512bf16")]
     #[inline]
+    #[expect(clippy::needless_range_loop, reason = "loops of fixed length over a tile in registers")]
     unsafe fn tile<const VECTORS: usize, const INPUTS: usize>(
         inputs: &[u32],
         gradients: &[u32],
@@ -244,11 +245,15 @@ mod x86 {
                 for _ in 0..pairs {
                     let mut dy: [__m512bh; VECTORS] = [std::mem::zeroed(); VECTORS];
                     for vector in 0..VECTORS {
-                        dy[vector] = std::mem::transmute(_mm512_loadu_si512(row.add(vector * LANES).cast()));
+                        dy[vector] = std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(
+                            row.add(vector * LANES).cast(),
+                        ));
                     }
                     for tap in 0..KERNEL {
                         for input in 0..INPUTS {
-                            let x = std::mem::transmute(_mm512_set1_epi32(*line.add(tap * INPUTS + input)));
+                            let x = std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(
+                                *line.add(tap * INPUTS + input),
+                            ));
                             for vector in 0..VECTORS {
                                 tile[tap][input][vector] = _mm512_dpbf16_ps(tile[tap][input][vector], dy[vector], x);
                             }
