@@ -19,11 +19,11 @@ const STREAM_FROM: usize = 16 << 20;
 pub(super) fn prefetch<T>(chunk: &[T]) {
     #[cfg(target_arch = "x86_64")]
     {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         let start = chunk.as_ptr().cast::<i8>();
         for offset in (0..size_of_val(chunk)).step_by(64) {
             // SAFETY: a prefetch never faults.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(AHEAD + offset)) };
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(AHEAD + offset)) };
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
@@ -32,7 +32,12 @@ pub(super) fn prefetch<T>(chunk: &[T]) {
 
 /// Whether results that go to this place are better streamed past the caches.
 pub(super) fn should_stream<T>(out: &[T], arena_len: usize) -> bool {
-    cfg!(target_arch = "x86_64") && arena_len * size_of::<T>() >= STREAM_FROM && out.as_ptr().addr().is_multiple_of(64)
+    cfg!(target_arch = "x86_64") && arena_len * size_of::<T>() >= STREAM_FROM && is_aligned(out)
+}
+
+/// Whether a streamed store can begin here: at a line of the caches.
+pub(super) fn is_aligned<T>(out: &[T]) -> bool {
+    out.as_ptr().addr().is_multiple_of(64)
 }
 
 /// Writes one chunk, past the caches if asked to.

@@ -128,24 +128,46 @@ fn element_squares<T: Real>(weights: &[T], gradient: &[T], eta: T) -> (f64, f64)
     (lane_sum(plain), lane_sum(scaled))
 }
 
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma"))]
 fn filter_squares<T: Real>(weights: &[T], gradient: &[T], len: usize, eta: T, scales: &mut [T]) -> (f64, f64) {
     let filters = weights.chunks_exact(len).zip(gradient.chunks_exact(len));
     let mut sums = (0.0, 0.0);
     for ((weights, gradient), scale) in filters.zip(scales) {
-        *scale = filter_norm(weights) + eta;
-        let plain = squares(gradient);
+        let (weight_sum, plain) = both_squares(weights, gradient);
+        *scale = if is_safe::<T>(weight_sum) { T::of(weight_sum.sqrt()) } else { careful_filter_norm(weights) } + eta;
         sums.0 += plain;
         sums.1 += plain * scale.wide() * scale.wide();
     }
     sums
 }
 
-/// norm2 of a filter; the largest magnitude is divided out when the plain sum of squares would overflow or vanish.
-fn filter_norm<T: Real>(weights: &[T]) -> T {
-    let sum = squares(weights);
-    if is_safe::<T>(sum) {
-        return T::of(sum.sqrt());
+/// Sums of squares of two arrays of one length, which for most filters is a few chunks.
+#[inline(always)]
+fn both_squares<T: Real>(a: &[T], b: &[T]) -> (f64, f64) {
+    const LANES: usize = CHUNK / 4;
+    let mut sums = [[T::zero(); LANES]; 2];
+    let chunks = a.chunks_exact(LANES).zip(b.chunks_exact(LANES));
+    let rests = [a, b].map(|values| values.chunks_exact(LANES).remainder());
+    for (a, b) in chunks {
+        prefetch(a);
+        prefetch(b);
+        for lane in 0..LANES {
+            sums[0][lane] += a[lane] * a[lane];
+            sums[1][lane] += b[lane] * b[lane];
+        }
     }
+    for (sums, rest) in sums.iter_mut().zip(rests) {
+        for (sum, &value) in sums.iter_mut().zip(rest) {
+            *sum += value * value;
+        }
+    }
+    let [a, b] = sums.map(|lanes| lanes.iter().map(|lane| lane.wide()).sum());
+    (a, b)
+}
+
+/// norm2 of a filter whose sum of squares overflows or vanishes: the largest magnitude is divided out.
+#[cold]
+fn careful_filter_norm<T: Real>(weights: &[T]) -> T {
     let unit = weights.iter().fold(T::zero(), |max, w| max.max(w.abs())).wide();
     if unit == 0.0 || !unit.is_finite() {
         return T::of(unit);

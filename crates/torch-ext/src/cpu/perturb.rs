@@ -93,6 +93,7 @@ pub fn perturb<T: Real>(
             block_of_geometry(segment.geometry, lines, out, coefficient, block.first_filter, perturbation);
         };
         displace(&lines, &mut out);
+        fence();
         if perturbation.round_trip {
             let mut zeros = Scratch::new(weights.len());
             zeros.fill(T::zero());
@@ -198,7 +199,6 @@ fn each<T: Real>(lines: &Displaced<'_, T>, out: &mut Out<'_, T>, displacement: i
         }
         out.put(index * CHUNK, &values, weights.len());
     }
-    fence();
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma"))]

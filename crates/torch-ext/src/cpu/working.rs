@@ -3,7 +3,7 @@
 use half::bf16;
 
 use super::layout::{Block, SegmentLayout};
-use super::memory::{CHUNK, should_stream, store};
+use super::memory::{CHUNK, is_aligned, should_stream, store};
 use super::slab::{Real, Slab};
 use super::table::Source;
 
@@ -67,10 +67,14 @@ impl<T: Real> Out<'_, T> {
         }
     }
 
-    /// The results `range` of the block, not streamed.
+    /// The results `range` of the block, streamed if they lie where a streamed store can begin.
     pub fn part(&mut self, range: std::ops::Range<usize>) -> Out<'_, T> {
         match self {
-            Out::Full { values, .. } => Out::Full { values: &mut values[range], stream: false },
+            Out::Full { values, stream } => {
+                let values = &mut values[range];
+                let stream = *stream && is_aligned(values);
+                Out::Full { values, stream }
+            }
             Out::Half(values) => Out::Half(&mut values[range]),
         }
     }
