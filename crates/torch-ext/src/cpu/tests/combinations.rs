@@ -67,6 +67,17 @@ fn products_are_those_of_what_both_have() {
 }
 
 #[test]
+fn a_copy_is_the_same_numbers_on_the_segments() {
+    let layout = layout();
+    let (from, to) = (tensor(length(&layout), 1), Tensor::zeros([length(&layout) as i64], OPTIONS));
+    copy::<f64>(&layout, Slab::of(&from), Slab::of(&to));
+    for segment in layout.segments() {
+        let part = |arena: &Tensor| arena.narrow(0, segment.offset as i64, segment.len as i64);
+        assert_eq!(part(&to), part(&from));
+    }
+}
+
+#[test]
 fn translate_moves_master_and_working() {
     let layout = layout();
     let a = gradients(&layout, 10);
