@@ -1,7 +1,7 @@
 // Builders of the layers of a model, for `Model.sequential`. Each returns a plain object of the spec language,
 // so a model can as well be written as JSON.
 
-import type { Layer, Shortcut } from './options/model.js';
+import type { Layer } from './options/model.js';
 
 type LayerOf<T extends Layer['type']> = Extract<Layer, { type: T }>;
 type Rest<T extends Layer['type'], K extends keyof LayerOf<T> = never> = Omit<LayerOf<T>, 'type' | K>;
@@ -61,9 +61,6 @@ export function sequential(layers: Layer[], options: { name?: string } = {}): La
 }
 
 /** activation(layers(x) + shortcut(x)); the shortcut is the identity unless given. */
-export function residual(
-  layers: Layer[],
-  options: { name?: string; shortcut?: Shortcut; activation?: 'relu' | 'none' } = {},
-): Layer {
+export function residual(layers: Layer[], options: Rest<'residual', 'layers'> = {}): Layer {
   return { type: 'residual', layers, ...options };
 }

@@ -22,10 +22,14 @@ export function create(name: string, options: ZooOptions = {}): Model {
       `Unknown model '${name}'${suggestion(String(name), known)} (models: ${known.join(', ')})`,
     );
   }
-  const { dtype, seed, classNames, normalization, ...shape } = parseOptions(zooSchema, options, `models.${name}`);
-  const numClasses = shape.numClasses ?? classNames?.length;
-  const zooOptions = { ...(numClasses && { numClasses }), ...(shape.inputShape && { inputShape: shape.inputShape }) };
-  const spec = call(() => loadNative().zooSpec(name, zooOptions)) as ModelSpec;
+  const { dtype, seed, classNames, normalization, ...architecture } = parseOptions(
+    zooSchema,
+    options,
+    `models.${name}`,
+  );
+  const numClasses = architecture.numClasses ?? classNames?.length;
+  const given = Object.entries({ ...architecture, numClasses }).filter(([, value]) => value !== undefined);
+  const spec = call(() => loadNative().zooSpec(name, Object.fromEntries(given))) as ModelSpec;
   return Model.fromSpec(
     { ...spec, ...(classNames && { classNames }), ...(normalization && { normalization }) },
     { dtype, seed },
@@ -49,3 +53,24 @@ export const resnet110 = (options?: ZooOptions): Model => create('resnet110', op
 
 /** Four 3x3 convolutions with batch norm for 8x8 images such as the digits; trains in seconds. */
 export const demo = (options?: ZooOptions): Model => create('demo', options);
+
+/** ResNet-18 for ImageNet (He et al. 2016, table 1), torchvision's names; 11.7 M parameters. */
+export const resnet18 = (options?: ZooOptions): Model => create('resnet18', options);
+
+/** ResNet-34 for ImageNet; 21.8 M parameters. */
+export const resnet34 = (options?: ZooOptions): Model => create('resnet34', options);
+
+/** ResNet-50 for ImageNet, stride in the 3x3 convolutions (v1.5); 25.6 M parameters. */
+export const resnet50 = (options?: ZooOptions): Model => create('resnet50', options);
+
+/** ResNet-101 for ImageNet, v1.5; 44.5 M parameters. */
+export const resnet101 = (options?: ZooOptions): Model => create('resnet101', options);
+
+/** ResNet-152 for ImageNet, v1.5; 60.2 M parameters. */
+export const resnet152 = (options?: ZooOptions): Model => create('resnet152', options);
+
+/** Wide ResNet-50-2 for ImageNet (Zagoruyko and Komodakis 2016); 68.9 M parameters. */
+export const wide_resnet50_2 = (options?: ZooOptions): Model => create('wide_resnet50_2', options);
+
+/** ResNeXt-50 32x4d for ImageNet (Xie et al. 2017); 25.0 M parameters. */
+export const resnext50_32x4d = (options?: ZooOptions): Model => create('resnext50_32x4d', options);

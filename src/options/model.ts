@@ -5,20 +5,17 @@ import { z } from 'zod';
 import { classNames, dtype, modelDtypes, nonNegative, path, positiveInteger, seed, wholeNumber } from './fields.js';
 import { lossSchema } from './loss.js';
 
-const name = z
-  .string()
-  .regex(/^[^.\s]+$/, 'a name without dots or spaces')
-  .optional()
-  .describe("Name in the state dict (default: the layer's index in its list)");
+const layerName = z.string().regex(/^[^.\s]+$/, 'a name without dots or spaces');
+const name = layerName.optional().describe("Name in the state dict (default: the layer's index in its list)");
 const kernelSize = positiveInteger.describe('Side of the square window, in pixels');
 const stride = positiveInteger.describe('Step between windows, in pixels');
 const padding = wholeNumber.default(0).describe('Zeros on each side, in pixels');
 const bias = z.boolean().default(true).describe('Add a learnt offset to each output');
 const init = z
-  .enum(['kaimingUniform', 'kaimingNormal'])
+  .enum(['kaimingUniform', 'kaimingNormal', 'kaimingNormalFanOut'])
   .default('kaimingUniform')
   .describe(
-    "Initial weights: PyTorch's default (uniform, bound 1 / sqrt(fan in)), or normal with variance 2 / fan in (He et al. 2015)",
+    "Initial weights: PyTorch's default (uniform, bound 1 / sqrt(fan in)), or normal with variance 2 / fan in or 2 / fan out (He et al. 2015)",
   );
 
 const pooling = { kernelSize, stride: stride.optional(), padding };
@@ -41,6 +38,7 @@ const batchNorm2d = z.strictObject({
   eps: nonNegative.default(1e-5).describe('Added to the variance'),
   momentum: z.number().min(0).max(1).default(0.1).describe('Weight of the newest batch in the running statistics'),
   affine: z.boolean().default(true).describe('Learn a gain and an offset for each channel'),
+  init: z.enum(['ones', 'zeros']).default('ones').describe('Initial gain; zeros let a residual start as its shortcut'),
 });
 
 const linear = z.strictObject({
@@ -77,6 +75,7 @@ const residual = z.strictObject({
   get shortcut() {
     return shortcutSchema.default('identity');
   },
+  shortcutName: layerName.default('shortcut').describe('Name of a shortcut of layers in the state dict'),
   activation: z.enum(['relu', 'none']).default('relu').describe('Applied to the sum'),
 });
 
@@ -137,8 +136,12 @@ export const sequentialSchema = z.strictObject({
 export const zooSchema = z.strictObject({
   numClasses: positiveInteger
     .optional()
-    .describe("Number of classes (default: the model's own, 10 for the CIFAR ResNets)"),
+    .describe("Number of classes (default: the model's own, 10 for CIFAR, 1000 for ImageNet)"),
   inputShape: inputShapeSchema.optional(),
+  zeroInitResidual: z
+    .boolean()
+    .optional()
+    .describe('Start the last gain of each residual at 0, and the residual so as its shortcut (ImageNet ResNets)'),
   ...creation,
 });
 

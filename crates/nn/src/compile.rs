@@ -91,9 +91,7 @@ impl Builder {
         for (index, layer) in layers.iter().enumerate() {
             let name = layer.name().map_or_else(|| index.to_string(), str::to_owned);
             let site = Site { name: format!("{prefix}{name}"), kind: layer.kind(), input: flow.shape };
-            if name.is_empty() || name.contains(|c: char| c == '.' || c.is_whitespace()) {
-                return Err(site.option("name", format!("'{name}'"), "a name without dots or spaces"));
-            }
+            site.check_name("name", &name)?;
             if !names.insert(name) {
                 return Err(site.option("name", "taken by another layer", "a name of its own in each list of layers"));
             }
@@ -173,12 +171,14 @@ impl Builder {
             spec::Shortcut::Identity => (Shortcut::Identity, site.input.clone()),
             spec::Shortcut::OptionA => (Shortcut::option_a(site, &output.shape)?, output.shape.clone()),
             spec::Shortcut::Layers(layers) => {
-                if spec.layers.iter().any(|layer| layer.name() == Some("shortcut")) {
+                let name = &spec.shortcut_name;
+                site.check_name("shortcutName", name)?;
+                if spec.layers.iter().any(|layer| layer.name() == Some(name)) {
                     let expected = "another name, since the shortcut's layers use it";
-                    return Err(site.option("layers", "a layer named 'shortcut'", expected));
+                    return Err(site.option("layers", format!("a layer named '{name}'"), expected));
                 }
                 let mut nodes = Vec::new();
-                let flow = self.list(layers, &format!("{prefix}shortcut."), shared, &mut nodes)?;
+                let flow = self.list(layers, &format!("{prefix}{name}."), shared, &mut nodes)?;
                 (Shortcut::Layers(nodes), flow.shape)
             }
         };

@@ -5,30 +5,43 @@ use flatmin_torch_ext::Generator;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
-use crate::spec::Init;
+use crate::spec::{GammaInit, Init};
 
-/// The initialisation of one parameter. `fan_in` is the number of inputs of one output value.
+/// The initialisation of one parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ParamInit {
-    Weight { init: Init, fan_in: i64 },
-    Bias { fan_in: i64 },
+    /// Of a weight `[out, in, ...]`.
+    Weight(Init),
+    /// U(-b, b), b = 1 / sqrt(fan in).
+    Bias {
+        fan_in: i64,
+    },
     Ones,
     Zeros,
 }
 
 impl ParamInit {
+    /// The bias beside a weight that starts so.
+    pub(crate) fn bias(init: Init, fan_in: i64) -> Self {
+        match init {
+            Init::KaimingUniform | Init::KaimingNormal => Self::Bias { fan_in },
+            Init::KaimingNormalFanOut => Self::Zeros,
+        }
+    }
+
+    /// The gamma of a normalisation.
+    pub(crate) fn gamma(init: GammaInit) -> Self {
+        match init {
+            GammaInit::Ones => Self::Ones,
+            GammaInit::Zeros => Self::Zeros,
+        }
+    }
+
     /// Initial values of the given shape, float32, contiguous: what `torch.nn.init` draws at this point of the stream.
     pub(crate) fn draw(self, shape: &[i64], generator: &Generator) -> Result<Tensor> {
         let mut values = Tensor::f_zeros(shape, (Kind::Float, Device::Cpu))?;
         match self {
-            Self::Weight { init: Init::KaimingUniform, fan_in } => {
-                let gain = (2.0 / (1.0 + 5f64.sqrt().powi(2))).sqrt();
-                let bound = 3f64.sqrt() * (gain / (fan_in as f64).sqrt());
-                generator.uniform_(&mut values, -bound, bound)?;
-            }
-            Self::Weight { init: Init::KaimingNormal, fan_in } => {
-                generator.normal_(&mut values, 0.0, 2f64.sqrt() / (fan_in as f64).sqrt())?;
-            }
+            Self::Weight(init) => draw_weight(init, &mut values, generator)?,
             Self::Bias { fan_in } => {
                 let bound = 1.0 / (fan_in as f64).sqrt();
                 generator.uniform_(&mut values, -bound, bound)?;
@@ -42,6 +55,23 @@ impl ParamInit {
     }
 }
 
+/// `_calculate_fan_in_and_fan_out` of PyTorch knows no groups, and neither do these.
+fn draw_weight(init: Init, weight: &mut Tensor, generator: &Generator) -> Result<()> {
+    let shape = weight.size();
+    let fan_in = shape[1..].iter().product::<i64>() as f64;
+    let fan_out = (shape[0] * shape[2..].iter().product::<i64>()) as f64;
+    match init {
+        Init::KaimingUniform => {
+            let gain = (2.0 / (1.0 + 5f64.sqrt().powi(2))).sqrt();
+            let bound = 3f64.sqrt() * (gain / fan_in.sqrt());
+            generator.uniform_(weight, -bound, bound)?;
+        }
+        Init::KaimingNormal => generator.normal_(weight, 0.0, 2f64.sqrt() / fan_in.sqrt())?,
+        Init::KaimingNormalFanOut => generator.normal_(weight, 0.0, 2f64.sqrt() / fan_out.sqrt())?,
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,7 +83,7 @@ mod tests {
     #[test]
     fn kaiming_uniform_fills_its_range_evenly() {
         let bound = 1.0 / 144f64.sqrt();
-        for init in [ParamInit::Weight { init: Init::KaimingUniform, fan_in: 144 }, ParamInit::Bias { fan_in: 144 }] {
+        for init in [ParamInit::Weight(Init::KaimingUniform), ParamInit::Bias { fan_in: 144 }] {
             let values = draw(init, 1);
             let largest = f64::try_from(values.abs().max()).unwrap();
             assert!(largest <= bound + 1e-7 && largest > 0.99 * bound, "{largest} of {bound}");
@@ -63,16 +93,18 @@ mod tests {
     }
 
     #[test]
-    fn kaiming_normal_has_variance_two_over_fan_in() {
-        let values = draw(ParamInit::Weight { init: Init::KaimingNormal, fan_in: 144 }, 1);
-        let deviation = f64::try_from(values.std(true)).unwrap();
-        assert!((deviation / (2.0 / 144f64).sqrt() - 1.0).abs() < 0.03, "{deviation}");
-        assert!(f64::try_from(values.abs().max()).unwrap() > 3.0 * deviation);
+    fn kaiming_normal_has_variance_two_over_fan() {
+        for (init, fan) in [(Init::KaimingNormal, 144f64), (Init::KaimingNormalFanOut, 576.0)] {
+            let values = draw(ParamInit::Weight(init), 1);
+            let deviation = f64::try_from(values.std(true)).unwrap();
+            assert!((deviation / (2.0 / fan).sqrt() - 1.0).abs() < 0.03, "{deviation}");
+            assert!(f64::try_from(values.abs().max()).unwrap() > 3.0 * deviation);
+        }
     }
 
     #[test]
     fn a_seed_names_its_weights() {
-        let init = ParamInit::Weight { init: Init::KaimingNormal, fan_in: 144 };
+        let init = ParamInit::Weight(Init::KaimingNormal);
         assert_eq!(draw(init, 5), draw(init, 5));
         assert_ne!(draw(init, 5), draw(init, 6));
         assert_eq!(f64::try_from(draw(ParamInit::Ones, 0).min()).unwrap(), 1.0);

@@ -43,6 +43,14 @@ impl Site {
         check_size(self.field(field), size, least)
     }
 
+    /// Names become parts of dotted names.
+    pub fn check_name(&self, field: &str, name: &str) -> Result<()> {
+        if name.is_empty() || name.contains(|c: char| c == '.' || c.is_whitespace()) {
+            return Err(self.option(field, format!("'{name}'"), "a name without dots or spaces"));
+        }
+        Ok(())
+    }
+
     /// How many windows fit, `[rows, columns]`.
     pub fn windows(&self, kernel: i64, stride: i64, padding: i64) -> Result<[i64; 2]> {
         let [_, height, width] = self.image()?;

@@ -3,12 +3,11 @@
 
 use std::time::Instant;
 
-use flatmin_nn::{Dtype, Model, ModelSpec, zoo};
+use flatmin_nn::{Dtype, Model, zoo};
 use flatmin_optim::{Loss, Optimizer, OptimizerConfig, Plan, StepOptions, Target, train_step};
 use flatmin_torch_ext::cpu::{self, Geometry, Layout, SegmentLayout, Slab};
 use flatmin_torch_ext::{Generator, channels_last};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
@@ -52,7 +51,8 @@ impl StepBench {
         if options.optimizer.sharpness.is_none() {
             return Err(Error::option("optimizer", "a base optimizer alone", "SAM or ASAM, whose two steps are timed"));
         }
-        let mut model = Model::new(resnet50()?, Dtype::Float32, options.seed)?;
+        let spec = zoo::spec("resnet50", &zoo::ZooOptions::default())?;
+        let mut model = Model::new(spec, Dtype::Float32, options.seed)?;
         let optimizer = Optimizer::new(&mut model, options.optimizer)?;
         let generator = Generator::new(options.seed)?;
         let coefficients = model
@@ -129,7 +129,7 @@ impl StepBench {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TrainBenchOptions {
-    /// A model of the zoo, or `resnet50`.
+    /// A model of the zoo.
     pub model: String,
     pub batch: i64,
     pub optimizer: OptimizerConfig,
@@ -164,10 +164,7 @@ impl TrainBench {
         if options.batch < 1 {
             return Err(Error::option("batch", options.batch, "a whole number, 1 or more"));
         }
-        let spec = match options.model.as_str() {
-            "resnet50" => resnet50()?,
-            name => zoo::spec(name, &zoo::ZooOptions::default())?,
-        };
+        let spec = zoo::spec(&options.model, &zoo::ZooOptions::default())?;
         let mut model = Model::new(spec, options.dtype, options.seed)?;
         let optimizer = Optimizer::new(&mut model, options.optimizer)?;
         let [channels, height, width] = model.spec().input_shape;
@@ -200,55 +197,10 @@ fn milliseconds(start: Instant) -> f64 {
     start.elapsed().as_secs_f64() * 1e3
 }
 
-/// ResNet-50 (He 2016, table 1) with projections where shapes change: 25,557,032 parameters.
-fn resnet50() -> Result<ModelSpec> {
-    let mut layers =
-        vec![conv(64, 7, 2), norm(), relu(), json!({"type": "maxPool2d", "kernelSize": 3, "stride": 2, "padding": 1})];
-    for (stage, (blocks, width)) in [(3, 64), (4, 128), (6, 256), (3, 512)].into_iter().enumerate() {
-        for block in 0..blocks {
-            let stride = if block == 0 && stage > 0 { 2 } else { 1 };
-            layers.push(bottleneck(width, stride, block == 0));
-        }
-    }
-    layers.extend([
-        json!({"type": "globalAvgPool2d"}),
-        json!({"type": "flatten"}),
-        json!({"type": "linear", "outFeatures": 1000}),
-    ]);
-    let spec = json!({
-        "format": 1, "name": "resnet50", "inputShape": [3, 224, 224], "numClasses": 1000, "layers": layers,
-    });
-    Ok(ModelSpec::from_value(spec)?)
-}
-
-fn bottleneck(width: i64, stride: i64, project: bool) -> Value {
-    let shortcut = match project {
-        true => json!({"layers": [conv(4 * width, 1, stride), norm()]}),
-        false => json!("identity"),
-    };
-    let layers =
-        [conv(width, 1, 1), norm(), relu(), conv(width, 3, stride), norm(), relu(), conv(4 * width, 1, 1), norm()];
-    json!({"type": "residual", "layers": layers, "shortcut": shortcut})
-}
-
-fn conv(channels: i64, kernel: i64, stride: i64) -> Value {
-    json!({
-        "type": "conv2d", "outChannels": channels, "kernelSize": kernel, "stride": stride, "padding": kernel / 2,
-        "bias": false,
-    })
-}
-
-fn norm() -> Value {
-    json!({"type": "batchNorm2d"})
-}
-
-fn relu() -> Value {
-    json!({"type": "relu"})
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn asam() -> OptimizerConfig {
         let config =

@@ -26,7 +26,7 @@ pub(crate) struct NormAct {
 
 impl NormAct {
     pub fn compile(spec: &spec::BatchNorm2d, site: &Site, builder: &mut Builder) -> Result<Self> {
-        let &spec::BatchNorm2d { eps, momentum, affine, .. } = spec;
+        let &spec::BatchNorm2d { eps, momentum, affine, init, .. } = spec;
         let [channels, ..] = site.image()?;
         if !(eps.is_finite() && eps >= 0.0) {
             return Err(site.option("eps", eps, "a number of at least 0"));
@@ -35,7 +35,8 @@ impl NormAct {
             return Err(site.option("momentum", momentum, "a number from 0 to 1"));
         }
         let affine = if affine {
-            let gamma = builder.parameter(site, "weight", &[channels], ParamKind::NormWeight, ParamInit::Ones)?;
+            let gamma =
+                builder.parameter(site, "weight", &[channels], ParamKind::NormWeight, ParamInit::gamma(init))?;
             let beta = builder.parameter(site, "bias", &[channels], ParamKind::NormBias, ParamInit::Zeros)?;
             Some((gamma, beta))
         } else {

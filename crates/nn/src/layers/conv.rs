@@ -35,12 +35,10 @@ impl Conv2d {
         }
         let [height, width] = site.windows(kernel_size, stride, padding)?;
         let shape = [out_channels, channels / groups, kernel_size, kernel_size];
-        let weight_init = |fan_in| ParamInit::Weight { init, fan_in };
-        let fan_in = site.element_count(&shape[1..])?;
-        let weight = builder.parameter(site, "weight", &shape, ParamKind::ConvWeight, weight_init(fan_in))?;
-        let bias = bias
-            .then(|| builder.parameter(site, "bias", &[out_channels], ParamKind::Bias, ParamInit::Bias { fan_in }))
-            .transpose()?;
+        let bias_init = ParamInit::bias(init, site.element_count(&shape[1..])?);
+        let weight = builder.parameter(site, "weight", &shape, ParamKind::ConvWeight, ParamInit::Weight(init))?;
+        let bias =
+            bias.then(|| builder.parameter(site, "bias", &[out_channels], ParamKind::Bias, bias_init)).transpose()?;
         Ok((Self { weight, bias, stride, padding, groups }, vec![out_channels, height, width]))
     }
 

@@ -31,11 +31,10 @@ impl Linear {
         let fan_in = site.features()?;
         site.check_size("outFeatures", out_features, 1)?;
         let shape = [out_features, fan_in];
-        let weight_init = ParamInit::Weight { init, fan_in };
-        let weight = builder.parameter(site, "weight", &shape, ParamKind::LinearWeight, weight_init)?;
-        let bias = bias
-            .then(|| builder.parameter(site, "bias", &[out_features], ParamKind::Bias, ParamInit::Bias { fan_in }))
-            .transpose()?;
+        let bias_init = ParamInit::bias(init, fan_in);
+        let weight = builder.parameter(site, "weight", &shape, ParamKind::LinearWeight, ParamInit::Weight(init))?;
+        let bias =
+            bias.then(|| builder.parameter(site, "bias", &[out_features], ParamKind::Bias, bias_init)).transpose()?;
         Ok((Self { weight, bias, logits: false }, vec![out_features]))
     }
 

@@ -58,7 +58,9 @@ impl Layer {
     }
 }
 
-/// How the weights of a convolution or linear layer start. Biases start as U(-b, b), b = 1 / sqrt(fan in).
+/// How the weights of a convolution or linear layer start. Fan in is the number of inputs of one output value, fan out the
+/// number of output channels times the filter's area. Biases start as U(-b, b), b = 1 / sqrt(fan in), beside the first two,
+/// and as 0 beside the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Init {
@@ -67,6 +69,17 @@ pub enum Init {
     KaimingUniform,
     /// N(0, 2 / fan in) (He 2015, equation 10).
     KaimingNormal,
+    /// N(0, 2 / fan out), of torchvision's ResNets.
+    KaimingNormalFanOut,
+}
+
+/// How gamma of a normalisation starts. A residual whose last gamma is 0 starts as its shortcut (Goyal 2017, section 5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum GammaInit {
+    #[default]
+    Ones,
+    Zeros,
 }
 
 /// `[channels, height, width]` to `[outChannels, h, w]`, h = floor((height + 2 padding - kernelSize) / stride) + 1.
@@ -102,6 +115,9 @@ pub struct BatchNorm2d {
     /// Whether gamma and beta are learned.
     #[serde(default = "yes")]
     pub affine: bool,
+    /// Of gamma; beta starts as 0.
+    #[serde(default)]
+    pub init: GammaInit,
 }
 
 /// `[features]` to `[outFeatures]`.
@@ -175,6 +191,9 @@ pub struct Residual {
     pub layers: Vec<Layer>,
     #[serde(default)]
     pub shortcut: Shortcut,
+    /// Of a shortcut of layers, in the state dict.
+    #[serde(default = "shortcut")]
+    pub shortcut_name: String,
     #[serde(default)]
     pub activation: Activation,
 }
@@ -187,7 +206,7 @@ pub enum Shortcut {
     Identity,
     /// Without parameters (He 2016, section 3.3, option A): every s-th row and column, then zero channels on both sides.
     OptionA,
-    /// Layers named `shortcut.0`, `shortcut.1`, ... within the residual.
+    /// Layers named `shortcut.0`, `shortcut.1`, ... within the residual, or as `shortcutName` says.
     Layers(#[serde(deserialize_with = "layer_list")] Vec<Layer>),
 }
 
@@ -228,4 +247,8 @@ fn tenth() -> f64 {
 
 fn half() -> f64 {
     0.5
+}
+
+fn shortcut() -> String {
+    "shortcut".into()
 }

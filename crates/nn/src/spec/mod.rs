@@ -4,8 +4,8 @@
 mod layer;
 
 pub use layer::{
-    Activation, BatchNorm2d, Conv2d, Dropout, Flatten, GlobalAvgPool2d, Init, Layer, Linear, Pool2d, Relu, Residual,
-    Sequential, Shortcut,
+    Activation, BatchNorm2d, Conv2d, Dropout, Flatten, GammaInit, GlobalAvgPool2d, Init, Layer, Linear, Pool2d, Relu,
+    Residual, Sequential, Shortcut,
 };
 
 use serde::{Deserialize, Serialize};
@@ -146,16 +146,18 @@ mod tests {
         let spec = spec_of(json!([
             { "type": "conv2d", "name": "stem", "outChannels": 8, "kernelSize": 3, "stride": 2, "padding": 1,
               "groups": 1, "bias": false, "init": "kaimingNormal" },
-            { "type": "batchNorm2d", "eps": 1e-3, "momentum": 0.01, "affine": false },
+            { "type": "batchNorm2d", "eps": 1e-3, "momentum": 0.01, "affine": false, "init": "zeros" },
             { "type": "relu" },
             { "type": "maxPool2d", "kernelSize": 2, "stride": 1, "padding": 1 },
             { "type": "avgPool2d", "kernelSize": 2, "padding": 0 },
             { "type": "dropout", "p": 0.25 },
             { "type": "sequential", "name": "body", "layers": [
-                { "type": "residual", "layers": [{ "type": "relu" }], "shortcut": "optionA", "activation": "none" },
-                { "type": "residual", "layers": [{ "type": "relu" }], "shortcut": "identity", "activation": "relu" },
+                { "type": "residual", "layers": [{ "type": "relu" }], "shortcut": "optionA",
+                  "shortcutName": "shortcut", "activation": "none" },
+                { "type": "residual", "layers": [{ "type": "relu" }], "shortcut": "identity",
+                  "shortcutName": "shortcut", "activation": "relu" },
                 { "type": "residual", "layers": [{ "type": "relu" }], "shortcut": { "layers": [{ "type": "relu" }] },
-                  "activation": "relu" },
+                  "shortcutName": "downsample", "activation": "relu" },
             ] },
             { "type": "globalAvgPool2d" },
             { "type": "flatten" },
@@ -186,7 +188,8 @@ mod tests {
             init: Init::KaimingUniform,
         };
         assert_eq!(layers[0], Layer::Conv2d(conv));
-        assert_eq!(layers[1], Layer::BatchNorm2d(BatchNorm2d { name: None, eps: 1e-5, momentum: 0.1, affine: true }));
+        let norm = BatchNorm2d { name: None, eps: 1e-5, momentum: 0.1, affine: true, init: GammaInit::Ones };
+        assert_eq!(layers[1], Layer::BatchNorm2d(norm));
         assert_eq!(layers[2], Layer::Dropout(Dropout { p: 0.5 }));
         let Layer::Residual(residual) = &layers[3] else { panic!("{:?}", layers[3]) };
         assert_eq!((&residual.shortcut, residual.activation), (&Shortcut::Identity, Activation::Relu));

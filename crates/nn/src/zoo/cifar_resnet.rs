@@ -1,74 +1,58 @@
 //! The ResNets for CIFAR (He 2016, section 4.2) with parameter-free shortcuts, named and initialised as in
 //! akamaster/pytorch_resnet_cifar10, so that its weights load.
 
-use super::ZooOptions;
-use crate::spec::{
-    Activation, BatchNorm2d, Conv2d, FORMAT, Flatten, GlobalAvgPool2d, Init, Layer, Linear, ModelSpec, Relu, Residual,
-    Sequential, Shortcut,
-};
+use super::parts::{CIFAR, batch_norm, conv, linear, model, relu, sequential};
+use super::{Entry, ZooOptions};
+use crate::spec::{Activation, Flatten, GammaInit, GlobalAvgPool2d, Init, Layer, ModelSpec, Residual, Shortcut};
+
+pub(super) const MODELS: &[Entry] = &[
+    Entry { name: "resnet20", options: &[], spec: |options| spec(20, options) },
+    Entry { name: "resnet32", options: &[], spec: |options| spec(32, options) },
+    Entry { name: "resnet44", options: &[], spec: |options| spec(44, options) },
+    Entry { name: "resnet56", options: &[], spec: |options| spec(56, options) },
+    Entry { name: "resnet110", options: &[], spec: |options| spec(110, options) },
+];
 
 /// A ResNet of 6n + 2 layers: three stages of n blocks with 16, 32 and 64 channels.
-pub(super) fn spec(depth: usize, options: &ZooOptions) -> ModelSpec {
-    let blocks = (depth - 2) / 6;
-    let num_classes = options.num_classes.unwrap_or(10);
-    let mut layers = vec![conv("conv1", 16, 1), norm("bn1"), Layer::Relu(Relu::default())];
-    for (stage, channels) in [16, 32, 64].into_iter().enumerate() {
-        let stride = |index: usize| if stage > 0 && index == 0 { 2 } else { 1 };
-        let name = Some(format!("layer{}", stage + 1));
-        let layers_of_stage = (0..blocks).map(|index| block(channels, stride(index))).collect();
-        layers.push(Layer::Sequential(Sequential { name, layers: layers_of_stage }));
-    }
-    layers.extend([
-        Layer::GlobalAvgPool2d(GlobalAvgPool2d {}),
-        Layer::Flatten(Flatten {}),
-        Layer::Linear(Linear {
-            name: Some("linear".into()),
-            out_features: num_classes,
-            bias: true,
-            init: Init::KaimingNormal,
-        }),
-    ]);
-    ModelSpec {
-        format: FORMAT,
-        name: format!("resnet{depth}"),
-        input_shape: options.input_shape.unwrap_or([3, 32, 32]),
-        num_classes,
-        layers,
-        class_names: None,
-        normalization: None,
-    }
+fn spec(depth: usize, options: &ZooOptions) -> ModelSpec {
+    model(&format!("resnet{depth}"), CIFAR, options, |num_classes| {
+        let mut layers = vec![conv3x3("conv1", 16, 1), norm("bn1"), relu()];
+        for (stage, channels) in [16, 32, 64].into_iter().enumerate() {
+            let stride = |index: usize| if stage > 0 && index == 0 { 2 } else { 1 };
+            let blocks = (0..(depth - 2) / 6).map(|index| block(channels, stride(index)));
+            layers.push(sequential(&format!("layer{}", stage + 1), blocks.collect()));
+        }
+        layers.extend([
+            Layer::GlobalAvgPool2d(GlobalAvgPool2d {}),
+            Layer::Flatten(Flatten {}),
+            linear("linear", num_classes, Init::KaimingNormal),
+        ]);
+        layers
+    })
 }
 
 fn block(channels: i64, stride: i64) -> Layer {
     Layer::Residual(Residual {
         name: None,
         layers: vec![
-            conv("conv1", channels, stride),
+            conv3x3("conv1", channels, stride),
             norm("bn1"),
-            Layer::Relu(Relu::default()),
-            conv("conv2", channels, 1),
+            relu(),
+            conv3x3("conv2", channels, 1),
             norm("bn2"),
         ],
         shortcut: if stride == 1 { Shortcut::Identity } else { Shortcut::OptionA },
+        shortcut_name: "shortcut".into(),
         activation: Activation::Relu,
     })
 }
 
-fn conv(name: &str, out_channels: i64, stride: i64) -> Layer {
-    Layer::Conv2d(Conv2d {
-        name: Some(name.into()),
-        out_channels,
-        kernel_size: 3,
-        stride,
-        padding: 1,
-        groups: 1,
-        bias: false,
-        init: Init::KaimingNormal,
-    })
+fn conv3x3(name: &str, out_channels: i64, stride: i64) -> Layer {
+    conv(name, out_channels, 3, stride, 1, Init::KaimingNormal)
 }
 
 fn norm(name: &str) -> Layer {
-    Layer::BatchNorm2d(BatchNorm2d { name: Some(name.into()), eps: 1e-5, momentum: 0.1, affine: true })
+    batch_norm(name, GammaInit::Ones)
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 mod cifar_resnet;
 mod demo;
+mod imagenet_resnet;
+mod parts;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,17 +14,45 @@ use crate::spec::ModelSpec;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ZooOptions {
-    /// 10 unless given.
+    /// The data set's that the model was made for unless given.
     #[serde(default)]
     pub num_classes: Option<i64>,
     /// `[channels, height, width]`; the data set's that the model was made for unless given.
     #[serde(default)]
     pub input_shape: Option<[i64; 3]>,
+    /// Whether the last gamma of each residual starts as 0, and the residual so as its shortcut (Goyal 2017, section 5.1).
+    #[serde(default)]
+    pub zero_init_residual: bool,
+}
+
+impl ZooOptions {
+    /// Options that only some models have, those that were given.
+    fn special(&self) -> Vec<&'static str> {
+        [("zeroInitResidual", self.zero_init_residual)]
+            .into_iter()
+            .filter_map(|(name, given)| given.then_some(name))
+            .collect()
+    }
+}
+
+/// A model of the zoo.
+struct Entry {
+    name: &'static str,
+    /// The special options that it has.
+    options: &'static [&'static str],
+    spec: fn(&ZooOptions) -> ModelSpec,
+}
+
+/// A file a family.
+const FAMILIES: &[&[Entry]] = &[cifar_resnet::MODELS, imagenet_resnet::MODELS, demo::MODELS];
+
+fn entries() -> impl Iterator<Item = &'static Entry> {
+    FAMILIES.iter().copied().flatten()
 }
 
 /// The models that [`spec`] knows.
-pub fn names() -> &'static [&'static str] {
-    &["resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "demo"]
+pub fn names() -> Vec<&'static str> {
+    entries().map(|entry| entry.name).collect()
 }
 
 /// The spec of a model by its name.
@@ -30,18 +60,18 @@ pub fn names() -> &'static [&'static str] {
 /// # Errors
 /// `ERR_FLATMIN_NAME` for another name, `ERR_FLATMIN_OPTION` for impossible options.
 pub fn spec(name: &str, options: &ZooOptions) -> Result<ModelSpec> {
-    let spec = match name {
-        "resnet20" => cifar_resnet::spec(20, options),
-        "resnet32" => cifar_resnet::spec(32, options),
-        "resnet44" => cifar_resnet::spec(44, options),
-        "resnet56" => cifar_resnet::spec(56, options),
-        "resnet110" => cifar_resnet::spec(110, options),
-        "demo" => demo::spec(options),
-        _ => {
-            let expected = format!("there are {}", names().join(", "));
-            return Err(Error::Name { what: "model".into(), found: name.into(), expected });
-        }
+    let Some(entry) = entries().find(|entry| entry.name == name) else {
+        let expected = format!("there are {}", names().join(", "));
+        return Err(Error::Name { what: "model".into(), found: name.into(), expected });
     };
+    for option in options.special() {
+        if !entry.options.contains(&option) {
+            let others: Vec<_> = entries().filter(|entry| entry.options.contains(&option)).map(|e| e.name).collect();
+            let expected = format!("it to be left out: {name} has no such option, {} have", others.join(", "));
+            return Err(Error::option(option, "given", expected));
+        }
+    }
+    let spec = (entry.spec)(options);
     spec.validate()?;
     Ok(spec)
 }
@@ -55,7 +85,7 @@ mod tests {
     fn every_name_builds() {
         for name in names() {
             let spec = spec(name, &ZooOptions::default()).unwrap();
-            assert_eq!(&spec.name, name);
+            assert_eq!(spec.name, name);
             let model = Model::new(spec.clone(), Dtype::Float32, 0).unwrap();
             assert_eq!(ModelSpec::from_json(&spec.to_json().unwrap()).unwrap(), *model.spec());
         }
@@ -63,7 +93,7 @@ mod tests {
 
     #[test]
     fn classes_and_input_can_be_chosen() {
-        let options = ZooOptions { num_classes: Some(100), input_shape: Some([1, 20, 24]) };
+        let options = ZooOptions { num_classes: Some(100), input_shape: Some([1, 20, 24]), ..ZooOptions::default() };
         for name in ["resnet20", "demo"] {
             let model = Model::new(spec(name, &options).unwrap(), Dtype::Float32, 0).unwrap();
             assert_eq!(model.summary().layers.last().unwrap().output_shape, [100]);
@@ -72,10 +102,13 @@ mod tests {
 
     #[test]
     fn unknown_names_and_options_are_refused() {
-        let error = spec("resnet18", &ZooOptions::default()).unwrap_err();
+        let error = spec("resnet19", &ZooOptions::default()).unwrap_err();
         assert_eq!(error.code(), "ERR_FLATMIN_NAME");
         assert!(error.to_string().contains("resnet20"));
-        let options = ZooOptions { num_classes: Some(0), input_shape: None };
+        let options = ZooOptions { num_classes: Some(0), ..ZooOptions::default() };
         assert_eq!(spec("resnet20", &options).unwrap_err().code(), "ERR_FLATMIN_OPTION");
+        let options = ZooOptions { zero_init_residual: true, ..ZooOptions::default() };
+        let message = spec("demo", &options).unwrap_err().to_string();
+        assert!(message.contains("zeroInitResidual") && message.contains("resnet50"), "{message}");
     }
 }

@@ -1,0 +1,64 @@
+//! Layers and models as the families of the zoo write them: names given, everything else as in the papers they share.
+
+use super::ZooOptions;
+use crate::spec::{BatchNorm2d, Conv2d, FORMAT, GammaInit, Init, Layer, Linear, ModelSpec, Pool2d, Relu, Sequential};
+
+/// Input and classes of CIFAR-10.
+pub(super) const CIFAR: ([i64; 3], i64) = ([3, 32, 32], 10);
+
+/// Input and classes of ImageNet.
+pub(super) const IMAGENET: ([i64; 3], i64) = ([3, 224, 224], 1000);
+
+/// A convolution that keeps the image's size but for the stride, without bias.
+pub(super) fn conv(name: &str, out_channels: i64, kernel_size: i64, stride: i64, groups: i64, init: Init) -> Layer {
+    Layer::Conv2d(Conv2d {
+        name: Some(name.into()),
+        out_channels,
+        kernel_size,
+        stride,
+        padding: kernel_size / 2,
+        groups,
+        bias: false,
+        init,
+    })
+}
+
+pub(super) fn batch_norm(name: &str, init: GammaInit) -> Layer {
+    Layer::BatchNorm2d(BatchNorm2d { name: Some(name.into()), eps: 1e-5, momentum: 0.1, affine: true, init })
+}
+
+pub(super) fn relu() -> Layer {
+    Layer::Relu(Relu::default())
+}
+
+pub(super) fn max_pool(kernel_size: i64, stride: i64, padding: i64) -> Layer {
+    Layer::MaxPool2d(Pool2d { kernel_size, stride: Some(stride), padding })
+}
+
+pub(super) fn linear(name: &str, out_features: i64, init: Init) -> Layer {
+    Layer::Linear(Linear { name: Some(name.into()), out_features, bias: true, init })
+}
+
+pub(super) fn sequential(name: &str, layers: Vec<Layer>) -> Layer {
+    Layer::Sequential(Sequential { name: Some(name.into()), layers })
+}
+
+/// A model for the input and the classes of its data set, unless the options say otherwise; `layers` gets the number of
+/// classes.
+pub(super) fn model(
+    name: &str,
+    (input_shape, num_classes): ([i64; 3], i64),
+    options: &ZooOptions,
+    layers: impl FnOnce(i64) -> Vec<Layer>,
+) -> ModelSpec {
+    let num_classes = options.num_classes.unwrap_or(num_classes);
+    ModelSpec {
+        format: FORMAT,
+        name: name.into(),
+        input_shape: options.input_shape.unwrap_or(input_shape),
+        num_classes,
+        layers: layers(num_classes),
+        class_names: None,
+        normalization: None,
+    }
+}
