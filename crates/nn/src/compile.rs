@@ -6,7 +6,10 @@ use std::collections::HashSet;
 use crate::arena::{ParamKind, ParamSpec};
 use crate::error::{Error, Result};
 use crate::init::ParamInit;
-use crate::layers::{Conv2d, Dropout, Linear, Node, NormAct, ParamId, Pool2d, Relu, Residual, Shortcut};
+use crate::layers::{
+    Conv2d, Draws, Dropout, Linear, Merge, Node, NormAct, Parallel, ParamId, Pool2d, Relu, Residual, ShakeDrop,
+    Shortcut, ZeroPad,
+};
 use crate::site::Site;
 use crate::spec::{self, Activation, Layer, ModelSpec};
 use crate::summary::LayerSummary;
@@ -28,7 +31,10 @@ pub(crate) struct Builder {
     pub norms: Vec<(String, i64)>,
     pub entries: Vec<StateEntry>,
     pub rows: Vec<LayerSummary>,
-    dropouts: u64,
+    /// Names of the layers so far, sequences apart.
+    names: HashSet<String>,
+    /// Layers so far that draw.
+    drawing: u64,
 }
 
 /// What flows from one layer to the next.
@@ -50,7 +56,7 @@ pub(crate) fn compile(spec: &ModelSpec) -> Result<(Builder, Vec<Node>)> {
     let mut builder = Builder::default();
     let mut nodes = Vec::new();
     let images = Flow { shape: spec.input_shape.to_vec(), owned: false };
-    let output = builder.list(&spec.layers, "", images, &mut nodes)?;
+    let output = builder.list(&spec.layers, ("", 0), images, &mut nodes)?;
     if output.shape != [spec.num_classes] {
         let expected = format!("[{0}]: end with flatten and linear, outFeatures {0} (numClasses)", spec.num_classes);
         return Err(Error::shape(format!("the output of the model '{}'", spec.name), &output.shape, expected));
@@ -86,13 +92,25 @@ impl Builder {
         self.norms.len() - 1
     }
 
-    fn list(&mut self, layers: &[Layer], prefix: &str, mut flow: Flow, nodes: &mut Vec<Node>) -> Result<Flow> {
-        let mut names = HashSet::new();
+    /// The random numbers of a layer.
+    pub fn draws(&mut self) -> Draws {
+        self.drawing += 1;
+        Draws::new(self.drawing - 1)
+    }
+
+    /// Layers whose names follow `prefix`; those without a name are counted from `first`.
+    fn list(
+        &mut self,
+        layers: &[Layer],
+        (prefix, first): (&str, usize),
+        mut flow: Flow,
+        nodes: &mut Vec<Node>,
+    ) -> Result<Flow> {
         for (index, layer) in layers.iter().enumerate() {
-            let name = layer.name().map_or_else(|| index.to_string(), str::to_owned);
+            let name = layer.name().map_or_else(|| (first + index).to_string(), str::to_owned);
             let site = Site { name: format!("{prefix}{name}"), kind: layer.kind(), input: flow.shape };
             site.check_name("name", &name)?;
-            if !names.insert(name) {
+            if !matches!(layer, Layer::Sequential(_)) && !self.names.insert(site.name.clone()) {
                 return Err(site.option("name", "taken by another layer", "a name of its own in each list of layers"));
             }
             flow = self.layer(layer, site, flow.owned, nodes)?;
@@ -105,14 +123,17 @@ impl Builder {
         let (node, flow) = match layer {
             Layer::Sequential(sequential) => {
                 let flow = Flow { shape: site.input, owned };
-                return self.list(&sequential.layers, &format!("{}.", site.name), flow, nodes);
+                return self.list(&sequential.layers, (&format!("{}.", site.name), 0), flow, nodes);
             }
             Layer::Residual(residual) => {
                 let (residual, flow) = self.residual(residual, &site)?;
-                let row = site.row(&flow.shape, 0);
-                self.rows.push(row);
-                nodes.push(Node::Residual(residual));
-                return Ok(flow);
+                return Ok(self.composed(&site, Node::Residual(residual), flow, nodes));
+            }
+            Layer::Concat(spec) => return self.parallel(spec, Merge::Concat, &site, nodes),
+            Layer::Sum(spec) => return self.parallel(spec, Merge::Sum, &site, nodes),
+            Layer::ShakeShake(spec) => {
+                let merge = Merge::ShakeShake(self.draws());
+                return self.parallel(spec, merge, &site, nodes);
             }
             Layer::Relu(_) => {
                 let flow = Flow { shape: site.input.clone(), owned: false };
@@ -121,8 +142,12 @@ impl Builder {
                         norm.relu = true;
                         (None, flow)
                     }
-                    _ => (Some(Node::Relu(Relu { in_place: owned })), flow),
+                    _ => (Some(Node::Relu(Relu { in_place: owned, six: false })), flow),
                 }
+            }
+            Layer::Relu6(_) => {
+                let flow = Flow { shape: site.input.clone(), owned: false };
+                (Some(Node::Relu(Relu { in_place: owned, six: true })), flow)
             }
             Layer::Conv2d(spec) => {
                 let (conv, shape) = Conv2d::compile(spec, &site, self)?;
@@ -151,9 +176,16 @@ impl Builder {
                 (Some(Node::Flatten), Flow { shape: vec![site.element_count(&site.input)?], owned: false })
             }
             Layer::Dropout(spec) => {
-                let dropout = Dropout::compile(spec, &site, self.dropouts)?;
-                self.dropouts += 1;
+                let dropout = Dropout::compile(spec, &site, self)?;
                 (Some(Node::Dropout(dropout)), Flow { shape: site.input.clone(), owned })
+            }
+            Layer::ShakeDrop(spec) => {
+                let shake_drop = ShakeDrop::compile(spec, &site, self)?;
+                (Some(Node::ShakeDrop(shake_drop)), Flow { shape: site.input.clone(), owned: true })
+            }
+            Layer::ZeroPad(spec) => {
+                let (pad, shape) = ZeroPad::compile(spec, &site)?;
+                (Some(Node::ZeroPad(pad)), Flow { shape, owned: true })
             }
         };
         nodes.extend(node);
@@ -162,23 +194,53 @@ impl Builder {
         Ok(flow)
     }
 
+    /// The node of a layer that is made of layers: its row stands after theirs.
+    fn composed(&mut self, site: &Site, node: Node, flow: Flow, nodes: &mut Vec<Node>) -> Flow {
+        self.rows.push(site.row(&flow.shape, 0));
+        nodes.push(node);
+        flow
+    }
+
+    fn parallel(&mut self, spec: &spec::Parallel, merge: Merge, site: &Site, nodes: &mut Vec<Node>) -> Result<Flow> {
+        let prefix = format!("{}.", site.name);
+        let (mut branches, mut shapes, mut first) = (Vec::new(), Vec::new(), 0);
+        for layers in &spec.branches {
+            let mut branch = Vec::new();
+            let input = Flow { shape: site.input.clone(), owned: false };
+            shapes.push(self.list(layers, (&prefix, first), input, &mut branch)?.shape);
+            branches.push(branch);
+            first += layers.len();
+        }
+        let flow = Flow { shape: merge.shape(site, &shapes)?, owned: true };
+        Ok(self.composed(site, Node::Parallel(Parallel { branches, merge }), flow, nodes))
+    }
+
     fn residual(&mut self, spec: &spec::Residual, site: &Site) -> Result<(Residual, Flow)> {
         let prefix = format!("{}.", site.name);
-        let shared = Flow { shape: site.input.clone(), owned: false };
-        let mut branch = Vec::new();
-        let output = self.list(&spec.layers, &prefix, shared.clone(), &mut branch)?;
+        let (mut shared, mut branch) = (Vec::new(), Vec::new());
+        let input = Flow { shape: site.input.clone(), owned: false };
+        let split = Flow { owned: false, ..self.list(&spec.shared, (&prefix, 0), input, &mut shared)? };
+        let before = spec.shared.len();
+        let output = self.list(&spec.layers, (&prefix, before), split.clone(), &mut branch)?;
         let (shortcut, shape) = match &spec.shortcut {
-            spec::Shortcut::Identity => (Shortcut::Identity, site.input.clone()),
-            spec::Shortcut::OptionA => (Shortcut::option_a(site, &output.shape)?, output.shape.clone()),
+            spec::Shortcut::Identity => (Shortcut::Identity, split.shape),
+            spec::Shortcut::OptionA => {
+                let site = Site { name: site.name.clone(), kind: site.kind, input: split.shape };
+                (Shortcut::option_a(&site, &output.shape)?, output.shape.clone())
+            }
             spec::Shortcut::Layers(layers) => {
-                let name = &spec.shortcut_name;
-                site.check_name("shortcutName", name)?;
-                if spec.layers.iter().any(|layer| layer.name() == Some(name)) {
-                    let expected = "another name, since the shortcut's layers use it";
-                    return Err(site.option("layers", format!("a layer named '{name}'"), expected));
-                }
                 let mut nodes = Vec::new();
-                let flow = self.list(layers, &format!("{prefix}{name}."), shared, &mut nodes)?;
+                let name = &spec.shortcut_name;
+                let flow = if name.is_empty() {
+                    self.list(layers, (&prefix, before + spec.layers.len()), split, &mut nodes)?
+                } else {
+                    site.check_name("shortcutName", name)?;
+                    if spec.layers.iter().any(|layer| layer.name() == Some(name)) {
+                        let expected = "another name, since the shortcut's layers use it";
+                        return Err(site.option("layers", format!("a layer named '{name}'"), expected));
+                    }
+                    self.list(layers, (&format!("{prefix}{name}."), 0), split, &mut nodes)?
+                };
                 (Shortcut::Layers(nodes), flow.shape)
             }
         };
@@ -202,7 +264,7 @@ impl Builder {
             }
         };
         let flow = Flow { shape, owned: !relu };
-        Ok((Residual { branch, tail, shortcut, relu, in_place: output.owned }, flow))
+        Ok((Residual { shared, branch, tail, shortcut, relu, in_place: output.owned }, flow))
     }
 }
 

@@ -42,6 +42,14 @@ fn shapes_that_do_not_fit_name_the_layer_and_its_input() {
     expect(residual(json!("optionA")), shape, &["'block'", "[3, 8, 8]", "[2, 8, 8]"]);
     let layers = json!({ "layers": [{ "type": "conv2d", "outChannels": 2, "kernelSize": 3 }] });
     expect(residual(layers), shape, &["'block'", "[2, 8, 8]", "[2, 6, 6]"]);
+    let parallel = |kind: &str, layer: Value| json!([{ "type": kind, "name": "block", "branches": [[], [layer]] }]);
+    let half = json!({ "type": "maxPool2d", "kernelSize": 2 });
+    let more = json!({ "type": "conv2d", "outChannels": 4, "kernelSize": 1 });
+    expect(parallel("concat", half), shape, &["branch 1 of 'block' (concat)", "[3, 4, 4]", "[3, 8, 8]"]);
+    expect(parallel("sum", more.clone()), shape, &["branch 1 of 'block' (sum)", "[4, 8, 8]", "[3, 8, 8]"]);
+    expect(parallel("shakeShake", more), shape, &["branch 1 of 'block' (shakeShake)", "[4, 8, 8]"]);
+    let cut = json!([{ "type": "zeroPad", "left": -4, "right": -4 }]);
+    expect(cut, shape, &["'0' (zeroPad)", "[3, 8, 8]", "negative"]);
 }
 
 #[test]
@@ -61,6 +69,13 @@ fn impossible_settings_name_the_field_and_the_layer() {
     expect(json!([{ "type": "maxPool2d", "kernelSize": 2, "padding": 2 }]), option, &["padding", "half"]);
     expect(json!([{ "type": "relu", "name": "a.b" }]), option, &["a.b", "dots"]);
     expect(json!([{ "type": "relu", "name": "1" }, { "type": "flatten" }]), option, &["name of layer '1'", "taken"]);
+    expect(json!([{ "type": "shakeDrop", "p": 1.5 }]), option, &["p of layer '0' (shakeDrop)", "from 0 to 1"]);
+    expect(json!([{ "type": "zeroPad", "channels": -1 }]), option, &["channels", "'0' (zeroPad)"]);
+    expect(json!([{ "type": "concat", "branches": [[]] }]), option, &["branches", "'0' (concat)", "at least two"]);
+    expect(json!([{ "type": "shakeShake", "branches": [[], [], []] }]), option, &["branches", "a list of 3", "two"]);
+    let same =
+        json!([{ "type": "sum", "branches": [[{ "type": "relu", "name": "a" }], [{ "type": "relu", "name": "a" }]] }]);
+    expect(same, option, &["name of layer '0.a'", "taken"]);
     let clash = json!([{ "type": "residual", "layers": [{ "type": "relu", "name": "shortcut" }],
                          "shortcut": { "layers": [{ "type": "relu" }] } }]);
     expect(clash, option, &["shortcut"]);

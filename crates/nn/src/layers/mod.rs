@@ -3,19 +3,27 @@
 
 mod batch_norm;
 mod conv;
+mod draws;
 mod dropout;
 mod linear;
+mod parallel;
 mod pool;
 mod relu;
 mod residual;
+mod shake_drop;
+mod zero_pad;
 
 pub(crate) use batch_norm::NormAct;
 pub(crate) use conv::Conv2d;
+pub(crate) use draws::Draws;
 pub(crate) use dropout::Dropout;
 pub(crate) use linear::Linear;
+pub(crate) use parallel::{Merge, Parallel};
 pub(crate) use pool::Pool2d;
 pub(crate) use relu::Relu;
 pub(crate) use residual::{Residual, Shortcut};
+pub(crate) use shake_drop::ShakeDrop;
+pub(crate) use zero_pad::ZeroPad;
 
 use tch::{Kind, Tensor};
 
@@ -26,10 +34,10 @@ use crate::error::Result;
 /// What a forward pass is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pass {
-    /// Committed running statistics, no dropout.
+    /// Committed running statistics; what training draws at random takes its expectation.
     Eval,
-    /// The batch's statistics; dropout masks that depend on `mask_seed` and the layer alone, so that both passes of a
-    /// step can have the same.
+    /// The batch's statistics; random draws (dropout's masks, say) that depend on `mask_seed` and the layer alone, so that
+    /// both passes of a step can have the same.
     Train { statistics: Statistics, mask_seed: u64 },
 }
 
@@ -86,7 +94,10 @@ pub(crate) enum Node {
     GlobalAvgPool2d,
     Flatten,
     Dropout(Dropout),
+    ShakeDrop(ShakeDrop),
+    ZeroPad(ZeroPad),
     Residual(Residual),
+    Parallel(Parallel),
 }
 
 impl Node {
@@ -104,7 +115,10 @@ impl Node {
             Self::GlobalAvgPool2d => Ok(input.f_adaptive_avg_pool2d([1, 1])?),
             Self::Flatten => Ok(input.f_flatten(1, -1)?),
             Self::Dropout(layer) => layer.forward(input, context),
+            Self::ShakeDrop(layer) => layer.forward(input, context),
+            Self::ZeroPad(layer) => layer.forward(&input),
             Self::Residual(layer) => layer.forward(input, context),
+            Self::Parallel(layer) => layer.forward(input, context),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! activation(layers(x) + shortcut(x)), the block of residual networks (He 2016).
+//! activation(layers(x) + shortcut(x)), the block of residual networks (He 2016), where x may have gone through layers of
+//! both: the first activation of a pre-activation block (He 2016b).
 
 use tch::Tensor;
 
@@ -8,6 +9,7 @@ use crate::site::Site;
 
 #[derive(Debug)]
 pub(crate) struct Residual {
+    pub shared: Vec<Node>,
     pub branch: Vec<Node>,
     /// The branch's last batch norm, which takes addition and ReLU along.
     pub tail: Option<NormAct>,
@@ -26,6 +28,7 @@ pub(crate) enum Shortcut {
 
 impl Residual {
     pub fn forward(&self, input: Tensor, context: &Context) -> Result<Tensor> {
+        let input = run(&self.shared, input, context)?;
         let mut branch = run(&self.branch, input.shallow_clone(), context)?;
         // An identity of float32 images, say, beside a bfloat16 branch.
         let shortcut = self.shortcut.forward(input, context)?.f_to_kind(branch.kind())?;

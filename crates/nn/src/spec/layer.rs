@@ -13,13 +13,24 @@ pub enum Layer {
     BatchNorm2d(BatchNorm2d),
     Linear(Linear),
     Relu(Relu),
+    /// min(max(x, 0), 6).
+    Relu6(Relu),
     MaxPool2d(Pool2d),
     AvgPool2d(Pool2d),
     GlobalAvgPool2d(GlobalAvgPool2d),
     Flatten(Flatten),
     Dropout(Dropout),
+    ShakeDrop(ShakeDrop),
+    ZeroPad(ZeroPad),
     Sequential(Sequential),
     Residual(Residual),
+    /// Joins the branches over channels, or over features.
+    Concat(Parallel),
+    /// Adds the branches.
+    Sum(Parallel),
+    /// Mixes two branches at random (Gastaldi 2017), an image at a time: alpha x1 + (1 - alpha) x2 in the forward pass,
+    /// with another number beta in the place of alpha in the backward pass, both from U(0, 1). Evaluation takes the mean.
+    ShakeShake(Parallel),
 }
 
 impl Layer {
@@ -30,13 +41,19 @@ impl Layer {
             Self::BatchNorm2d(_) => "batchNorm2d",
             Self::Linear(_) => "linear",
             Self::Relu(_) => "relu",
+            Self::Relu6(_) => "relu6",
             Self::MaxPool2d(_) => "maxPool2d",
             Self::AvgPool2d(_) => "avgPool2d",
             Self::GlobalAvgPool2d(_) => "globalAvgPool2d",
             Self::Flatten(_) => "flatten",
             Self::Dropout(_) => "dropout",
+            Self::ShakeDrop(_) => "shakeDrop",
+            Self::ZeroPad(_) => "zeroPad",
             Self::Sequential(_) => "sequential",
             Self::Residual(_) => "residual",
+            Self::Concat(_) => "concat",
+            Self::Sum(_) => "sum",
+            Self::ShakeShake(_) => "shakeShake",
         }
     }
 
@@ -46,14 +63,17 @@ impl Layer {
             Self::Conv2d(layer) => layer.name.as_deref(),
             Self::BatchNorm2d(layer) => layer.name.as_deref(),
             Self::Linear(layer) => layer.name.as_deref(),
-            Self::Relu(layer) => layer.name.as_deref(),
+            Self::Relu(layer) | Self::Relu6(layer) => layer.name.as_deref(),
             Self::Sequential(layer) => layer.name.as_deref(),
             Self::Residual(layer) => layer.name.as_deref(),
+            Self::Concat(layer) | Self::Sum(layer) | Self::ShakeShake(layer) => layer.name.as_deref(),
             Self::MaxPool2d(_)
             | Self::AvgPool2d(_)
             | Self::GlobalAvgPool2d(_)
             | Self::Flatten(_)
-            | Self::Dropout(_) => None,
+            | Self::Dropout(_)
+            | Self::ShakeDrop(_)
+            | Self::ZeroPad(_) => None,
         }
     }
 }
@@ -171,7 +191,30 @@ pub struct Dropout {
     pub p: f64,
 }
 
-/// Layers in order, under one name.
+/// Scales each image at random (Yamada 2018, equation 6): in training by b + alpha - b alpha, as if it had been by
+/// b + beta - b beta in the backward pass, where b is 0 with probability `p` and else 1, alpha from U(-1, 1) and beta from
+/// U(0, 1); in evaluation by the expectation 1 - p.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ShakeDrop {
+    #[serde(default = "half")]
+    pub p: f64,
+}
+
+/// `[channels, height, width]` with so many zeros more on each side and so many zero channels more after the others.
+/// Negative sides cut off.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ZeroPad {
+    pub left: i64,
+    pub right: i64,
+    pub top: i64,
+    pub bottom: i64,
+    pub channels: i64,
+}
+
+/// Layers in order, under one name; without layers the identity. Several of one name may stand in one list, if their
+/// layers have different names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Sequential {
@@ -187,11 +230,16 @@ pub struct Sequential {
 pub struct Residual {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Run before the branch and the shortcut, for both: the first activation of a pre-activation block with a projection
+    /// (He 2016b, section 3).
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "layer_list")]
+    pub shared: Vec<Layer>,
+    /// Those without a name are counted after the shared ones.
     #[serde(deserialize_with = "layer_list")]
     pub layers: Vec<Layer>,
     #[serde(default)]
     pub shortcut: Shortcut,
-    /// Of a shortcut of layers, in the state dict.
+    /// Of a shortcut of layers, in the state dict; `""` puts its layers beside those of the branch.
     #[serde(default = "shortcut")]
     pub shortcut_name: String,
     #[serde(default)]
@@ -210,6 +258,17 @@ pub enum Shortcut {
     Layers(#[serde(deserialize_with = "layer_list")] Vec<Layer>),
 }
 
+/// Branches that read the same input. An empty one passes it on. All their layers share the names of this one: those
+/// without a name are counted through.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Parallel {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(deserialize_with = "branch_list")]
+    pub branches: Vec<Vec<Layer>>,
+}
+
 /// What is applied to the sum of a residual.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -221,12 +280,19 @@ pub enum Activation {
 
 /// Reads a list of layers so that an error tells which layer it is about.
 pub(super) fn layer_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Layer>, D::Error> {
-    let values = Vec::<Value>::deserialize(deserializer)?;
-    let parse = |(index, value): (usize, Value)| {
-        let kind = value.get("type").and_then(Value::as_str).map(|kind| format!(" ({kind})")).unwrap_or_default();
-        Layer::deserialize(value).map_err(|error| D::Error::custom(format!("layers[{index}]{kind}: {error}")))
+    Vec::<Value>::deserialize(deserializer)?.into_iter().enumerate().map(|(index, value)| layer(index, value)).collect()
+}
+
+fn branch_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Vec<Layer>>, D::Error> {
+    let branch = |(index, branch): (usize, Value)| {
+        layer_list(branch).map_err(|error| D::Error::custom(format!("branches[{index}]: {error}")))
     };
-    values.into_iter().enumerate().map(parse).collect()
+    Vec::<Value>::deserialize(deserializer)?.into_iter().enumerate().map(branch).collect()
+}
+
+fn layer<E: serde::de::Error>(index: usize, value: Value) -> Result<Layer, E> {
+    let kind = value.get("type").and_then(Value::as_str).map(|kind| format!(" ({kind})")).unwrap_or_default();
+    Layer::deserialize(value).map_err(|error| E::custom(format!("layers[{index}]{kind}: {error}")))
 }
 
 fn one() -> i64 {

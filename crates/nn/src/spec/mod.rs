@@ -4,8 +4,8 @@
 mod layer;
 
 pub use layer::{
-    Activation, BatchNorm2d, Conv2d, Dropout, Flatten, GammaInit, GlobalAvgPool2d, Init, Layer, Linear, Pool2d, Relu,
-    Residual, Sequential, Shortcut,
+    Activation, BatchNorm2d, Conv2d, Dropout, Flatten, GammaInit, GlobalAvgPool2d, Init, Layer, Linear, Parallel,
+    Pool2d, Relu, Residual, Sequential, ShakeDrop, Shortcut, ZeroPad,
 };
 
 use serde::{Deserialize, Serialize};
@@ -158,7 +158,13 @@ mod tests {
                   "shortcutName": "shortcut", "activation": "relu" },
                 { "type": "residual", "layers": [{ "type": "relu" }], "shortcut": { "layers": [{ "type": "relu" }] },
                   "shortcutName": "downsample", "activation": "relu" },
+                { "type": "residual", "shared": [{ "type": "relu" }], "layers": [], "shortcut": "identity",
+                  "shortcutName": "", "activation": "none" },
             ] },
+            { "type": "concat", "name": "dense", "branches": [[], [{ "type": "relu6", "name": "act" }]] },
+            { "type": "sum", "branches": [[{ "type": "shakeDrop", "p": 0.25 }], [{ "type": "relu" }], []] },
+            { "type": "shakeShake", "branches": [[{ "type": "relu" }], [{ "type": "relu" }]] },
+            { "type": "zeroPad", "left": 1, "right": -1, "top": 2, "bottom": 0, "channels": 3 },
             { "type": "globalAvgPool2d" },
             { "type": "flatten" },
             { "type": "linear", "outFeatures": 10, "bias": true, "init": "kaimingUniform" },

@@ -34,6 +34,7 @@ fn spec(depth: usize, options: &ZooOptions) -> ModelSpec {
 fn block(channels: i64, stride: i64) -> Layer {
     Layer::Residual(Residual {
         name: None,
+        shared: vec![],
         layers: vec![
             conv3x3("conv1", channels, stride),
             norm("bn1"),

@@ -94,6 +94,7 @@ fn residual(layers: Vec<Layer>, projection: Option<(i64, i64)>) -> Layer {
     });
     Layer::Residual(Residual {
         name: None,
+        shared: vec![],
         layers,
         shortcut,
         shortcut_name: "downsample".into(),

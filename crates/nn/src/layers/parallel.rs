@@ -1,0 +1,84 @@
+//! Branches that read the same input, and what becomes of their outputs: joined over channels (DenseNet), added, or mixed
+//! at random (Shake-Shake).
+
+use tch::{Tensor, no_grad};
+
+use super::draws::{Draws, per_image};
+use super::{Context, Node, Pass, run};
+use crate::error::{Error, Result};
+use crate::site::Site;
+
+#[derive(Debug)]
+pub(crate) struct Parallel {
+    /// At least two.
+    pub branches: Vec<Vec<Node>>,
+    pub merge: Merge,
+}
+
+#[derive(Debug)]
+pub(crate) enum Merge {
+    /// One after the other, over channels or features.
+    Concat,
+    Sum,
+    /// Gastaldi 2017: alpha x1 + (1 - alpha) x2 in the forward pass, as if it had been beta x1 + (1 - beta) x2 in the
+    /// backward pass; alpha and beta from U(0, 1) for each image. Evaluation takes the mean.
+    ShakeShake(Draws),
+}
+
+impl Merge {
+    /// The shape of one image after the merge.
+    pub fn shape(&self, site: &Site, shapes: &[Vec<i64>]) -> Result<Vec<i64>> {
+        let [first, others @ ..] = shapes else { return Err(too_few(site, shapes)) };
+        if others.is_empty() || (matches!(self, Self::ShakeShake(_)) && others.len() != 1) {
+            return Err(too_few(site, shapes));
+        }
+        // All of a shape but its channels, when those are joined.
+        let from = usize::from(matches!(self, Self::Concat));
+        for (index, shape) in others.iter().enumerate() {
+            if shape.len() != first.len() || shape[from..] != first[from..] {
+                let expected =
+                    format!("{first:?} as branch 0 has it{}", if from == 1 { ", but for channels" } else { "" });
+                let what = format!("the output of branch {} of '{}' ({})", index + 1, site.name, site.kind);
+                return Err(Error::shape(what, shape, expected));
+            }
+        }
+        let mut shape = first.clone();
+        if from == 1 {
+            shape[0] = shapes.iter().map(|shape| shape[0]).sum();
+        }
+        Ok(shape)
+    }
+}
+
+fn too_few(site: &Site, shapes: &[Vec<i64>]) -> Error {
+    let expected = if site.kind == "shakeShake" { "two" } else { "at least two" };
+    site.option("branches", format!("a list of {}", shapes.len()), expected)
+}
+
+impl Parallel {
+    pub fn forward(&self, input: Tensor, context: &Context) -> Result<Tensor> {
+        let outputs = self.branches.iter().map(|branch| run(branch, input.shallow_clone(), context));
+        let outputs = outputs.collect::<Result<Vec<_>>>()?;
+        match &self.merge {
+            Merge::Concat => Ok(Tensor::f_cat(&outputs, 1)?),
+            Merge::Sum => {
+                let sum = outputs[0].f_add(&outputs[1])?;
+                outputs[2..].iter().try_fold(sum, |mut sum, output| Ok(sum.f_add_(output)?))
+            }
+            Merge::ShakeShake(draws) => shake_shake(&outputs[0], &outputs[1], draws, context),
+        }
+    }
+}
+
+fn shake_shake(first: &Tensor, second: &Tensor, draws: &Draws, context: &Context) -> Result<Tensor> {
+    let second = second.f_to_kind(first.kind())?;
+    let Pass::Train { mask_seed, .. } = context.pass else { return Ok(second.f_lerp(first, 0.5)?) };
+    no_grad(|| -> Result<_> {
+        let generator = draws.generator(mask_seed)?;
+        let draw = || per_image(first, |values| Ok(generator.uniform_(values, 0.0, 1.0)?));
+        let (alpha, beta) = (draw()?, draw()?);
+        Ok((alpha.f_sub(&beta)?, beta, first.f_sub(&second)?))
+    })
+    // Autograd sees the mix with beta alone.
+    .and_then(|(rest, beta, difference)| Ok(second.f_lerp_tensor(first, &beta)?.f_addcmul_(&difference, &rest)?))
+}
