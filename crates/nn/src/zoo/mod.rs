@@ -4,6 +4,8 @@ mod cifar_resnet;
 mod demo;
 mod imagenet_resnet;
 mod parts;
+mod units;
+mod wide_resnet;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,12 +25,15 @@ pub struct ZooOptions {
     /// Whether the last gamma of each residual starts as 0, and the residual so as its shortcut (Goyal 2017, section 5.1).
     #[serde(default)]
     pub zero_init_residual: bool,
+    /// Share of the values that dropout zeroes, where the model's paper has it; the paper's unless given.
+    #[serde(default)]
+    pub dropout: Option<f64>,
 }
 
 impl ZooOptions {
     /// Options that only some models have, those that were given.
     fn special(&self) -> Vec<&'static str> {
-        [("zeroInitResidual", self.zero_init_residual)]
+        [("zeroInitResidual", self.zero_init_residual), ("dropout", self.dropout.is_some())]
             .into_iter()
             .filter_map(|(name, given)| given.then_some(name))
             .collect()
@@ -44,7 +49,7 @@ struct Entry {
 }
 
 /// A file a family.
-const FAMILIES: &[&[Entry]] = &[cifar_resnet::MODELS, imagenet_resnet::MODELS, demo::MODELS];
+const FAMILIES: &[&[Entry]] = &[cifar_resnet::MODELS, imagenet_resnet::MODELS, wide_resnet::MODELS, demo::MODELS];
 
 fn entries() -> impl Iterator<Item = &'static Entry> {
     FAMILIES.iter().copied().flatten()

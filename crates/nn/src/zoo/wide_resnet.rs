@@ -1,0 +1,48 @@
+//! Wide ResNets for CIFAR (Zagoruyko 2016, table 1): pre-activation blocks with k times the channels; named as in
+//! pytorchcv.
+
+use super::parts::sequential;
+use super::units::{Filters, activation, basic, net, pre_activation_unit, stages};
+use super::{Entry, ZooOptions};
+use crate::spec::ModelSpec;
+
+const OPTIONS: &[&str] = &["dropout"];
+
+pub(super) const MODELS: &[Entry] = &[
+    Entry { name: "wrn16_8", options: OPTIONS, spec: |options| spec(16, 8, options) },
+    Entry { name: "wrn28_2", options: OPTIONS, spec: |options| spec(28, 2, options) },
+    Entry { name: "wrn28_10", options: OPTIONS, spec: |options| spec(28, 10, options) },
+    Entry { name: "wrn40_2", options: OPTIONS, spec: |options| spec(40, 2, options) },
+];
+
+/// A net of `depth` = 6n + 4 layers: three stages of n units with 16, 32 and 64 times `width` channels.
+fn spec(depth: usize, width: i64, options: &ZooOptions) -> ModelSpec {
+    let mut in_channels = 16;
+    let units = stages(&[(depth - 4) / 6; 3], |name, stage, stride| {
+        let out_channels = [16, 32, 64][stage] * width;
+        let unit = pre_activation_unit(name, in_channels, &basic(out_channels, stride), options.dropout.unwrap_or(0.0));
+        in_channels = out_channels;
+        unit
+    });
+    let mut features = vec![Filters::new(16, 3, 1).named("init_block")];
+    features.extend(units);
+    features.push(sequential("post_activ", activation()));
+    net(&format!("wrn{depth}_{width}"), options, features)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Dtype, Model};
+
+    /// Table 4 of the paper rounds three of them to 11.0, 36.5 and 2.2 million.
+    #[test]
+    fn parameter_counts_are_those_of_the_paper() {
+        for (depth, width, parameters) in
+            [(16, 8, 10_961_370), (28, 2, 1_467_610), (28, 10, 36_479_194), (40, 2, 2_243_546)]
+        {
+            let model = Model::new(spec(depth, width, &ZooOptions::default()), Dtype::Float32, 0).unwrap();
+            assert_eq!(model.summary().parameters, parameters, "wrn{depth}_{width}");
+        }
+    }
+}
