@@ -50,6 +50,32 @@ describe('Model.sequential', () => {
     ]);
   });
 
+  it('takes branches, joined, added or mixed', async () => {
+    const narrow = (channels: number, name: string) => layers.conv2d(channels, 1, { name, bias: false });
+    const model = Model.sequential(
+      [
+        layers.concat([[], [layers.batchNorm2d(), layers.relu6(), narrow(2, 'conv')]], { name: 'dense' }),
+        layers.residual([layers.shakeShake([[narrow(4, 'a')], [narrow(4, 'b')]]), layers.shakeDrop()], {
+          shared: [layers.relu()],
+          shortcut: { layers: [layers.zeroPad({ channels: 1 })] },
+          activation: 'none',
+        }),
+        layers.sum([[], [layers.relu()], [layers.sequential([])]]),
+        layers.globalAvgPool2d(),
+        layers.flatten(),
+      ],
+      { inputShape: [1, 4, 4], numClasses: 4 },
+    );
+    expect(Object.keys(await model.stateDict())).toEqual(
+      expect.arrayContaining(['dense.0.weight', 'dense.conv.weight', '1.1.a.weight', '1.1.b.weight']),
+    );
+    const logits = await model.forward(Tensor.from(new Float32Array(32), [2, 1, 4, 4]));
+    expect(logits.shape).toEqual([2, 4]);
+    expect(await model.backward({ images: Tensor.from(new Float32Array(32), [2, 1, 4, 4]), labels: [0, 1] })).toBe(
+      Math.fround(Math.log(4)),
+    );
+  });
+
   it('sums itself up', () => {
     const summary = convNet().summary();
     expect(summary.parameters).toBe(convNet().parameterCount);
@@ -81,6 +107,12 @@ describe('Model.sequential', () => {
       () => Model.sequential([layers.conv2d(2, 5), layers.flatten(), layers.linear(2)], { inputShape: [1, 3, 3] }),
       'ERR_FLATMIN_SHAPE',
       '',
+    ],
+    [
+      'a single branch',
+      () => Model.sequential([layers.concat([[]])], { inputShape: [1, 2, 2], numClasses: 1 }),
+      'ERR_FLATMIN_OPTION',
+      'branches',
     ],
     [
       'class names that do not fit',

@@ -194,8 +194,12 @@ describe('SAM and ASAM', () => {
     expect(await weightsOf(one)).toEqual(await weightsOf(two));
   });
 
-  it('use the same dropout masks in both passes of a step, and others in the next', async () => {
-    const model = Model.sequential([layers.flatten(), layers.dropout(0.5), layers.linear(2)], {
+  it.each([
+    ['dropout', layers.dropout(0.5)],
+    ['ShakeDrop', layers.shakeDrop(0.5)],
+    ['Shake-Shake', layers.shakeShake([[], [layers.relu()]])],
+  ])('draw the same for %s in both passes of a step, and anew in the next', async (_name, random) => {
+    const model = Model.sequential([layers.flatten(), random, layers.linear(2)], {
       inputShape: [1, 1, 32],
       dtype: 'float64',
     });

@@ -30,6 +30,11 @@ export function relu(options: Rest<'relu'> = {}): Layer {
   return { type: 'relu', ...options };
 }
 
+/** min(max(x, 0), 6). */
+export function relu6(options: Rest<'relu6'> = {}): Layer {
+  return { type: 'relu6', ...options };
+}
+
 /** Maximum over windows; the stride is the kernel's size unless given. */
 export function maxPool2d(kernelSize: number, options: Rest<'maxPool2d', 'kernelSize'> = {}): Layer {
   return { type: 'maxPool2d', kernelSize, ...options };
@@ -55,6 +60,19 @@ export function dropout(p = 0.5): Layer {
   return { type: 'dropout', p };
 }
 
+/**
+ * For the end of a residual's branch (Yamada et al. 2018): in training each image is scaled, with probability `p`, by a random
+ * number from [-1, 1], and its gradient by another from [0, 1]; in evaluation all are scaled by the expectation 1 - p.
+ */
+export function shakeDrop(p = 0.5): Layer {
+  return { type: 'shakeDrop', p };
+}
+
+/** Zeros around the image (negative numbers cut off) and zero channels after the others. */
+export function zeroPad(options: Rest<'zeroPad'>): Layer {
+  return { type: 'zeroPad', ...options };
+}
+
 /** Layers applied in order, under one name. */
 export function sequential(layers: Layer[], options: { name?: string } = {}): Layer {
   return { type: 'sequential', layers, ...options };
@@ -63,4 +81,22 @@ export function sequential(layers: Layer[], options: { name?: string } = {}): La
 /** activation(layers(x) + shortcut(x)); the shortcut is the identity unless given. */
 export function residual(layers: Layer[], options: Rest<'residual', 'layers'> = {}): Layer {
   return { type: 'residual', layers, ...options };
+}
+
+/** Branches that read the same input, joined over channels. `[]` is the branch that passes the input on. */
+export function concat(branches: Layer[][], options: Rest<'concat', 'branches'> = {}): Layer {
+  return { type: 'concat', branches, ...options };
+}
+
+/** Branches that read the same input, added. */
+export function sum(branches: Layer[][], options: Rest<'sum', 'branches'> = {}): Layer {
+  return { type: 'sum', branches, ...options };
+}
+
+/**
+ * Two branches mixed at random, an image at a time (Gastaldi 2017): with weights alpha and 1 - alpha in training, their gradients
+ * with weights beta and 1 - beta; in evaluation the mean.
+ */
+export function shakeShake(branches: [Layer[], Layer[]], options: Rest<'shakeShake', 'branches'> = {}): Layer {
+  return { type: 'shakeShake', branches, ...options };
 }

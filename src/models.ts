@@ -74,3 +74,15 @@ export const wide_resnet50_2 = (options?: ZooOptions): Model => create('wide_res
 
 /** ResNeXt-50 32x4d for ImageNet (Xie et al. 2017); 25.0 M parameters. */
 export const resnext50_32x4d = (options?: ZooOptions): Model => create('resnext50_32x4d', options);
+
+/** Wide ResNet-16-8 for CIFAR (Zagoruyko and Komodakis 2016); 11.0 M parameters. */
+export const wrn16_8 = (options?: ZooOptions): Model => create('wrn16_8', options);
+
+/** Wide ResNet-28-2 for CIFAR; 1.5 M parameters. */
+export const wrn28_2 = (options?: ZooOptions): Model => create('wrn28_2', options);
+
+/** Wide ResNet-28-10 for CIFAR; 36.5 M parameters. */
+export const wrn28_10 = (options?: ZooOptions): Model => create('wrn28_10', options);
+
+/** Wide ResNet-40-2 for CIFAR; 2.2 M parameters. */
+export const wrn40_2 = (options?: ZooOptions): Model => create('wrn40_2', options);

@@ -49,6 +49,7 @@ const linear = z.strictObject({
   init,
 });
 const relu = z.strictObject({ type: z.literal('relu'), name });
+const relu6 = z.strictObject({ type: z.literal('relu6'), name });
 const maxPool2d = z.strictObject({ type: z.literal('maxPool2d'), ...pooling });
 const avgPool2d = z.strictObject({ type: z.literal('avgPool2d'), ...pooling });
 const globalAvgPool2d = z.strictObject({ type: z.literal('globalAvgPool2d') });
@@ -57,50 +58,133 @@ const dropout = z.strictObject({
   type: z.literal('dropout'),
   p: z.number().min(0).lt(1).default(0.5).describe('Share of the values set to zero in training'),
 });
+const shakeDrop = z.strictObject({
+  type: z.literal('shakeDrop'),
+  p: z.number().min(0).max(1).default(0.5).describe('Probability that an image is scaled at random in training'),
+});
+const side = z.int().default(0).describe('Zeros on this side, in pixels; a negative number cuts off');
+const zeroPad = z.strictObject({
+  type: z.literal('zeroPad'),
+  left: side,
+  right: side,
+  top: side,
+  bottom: side,
+  channels: wholeNumber.default(0).describe('Zero channels after the others'),
+});
+
+/** Layers in order, under one name; without layers the identity. */
+export interface SequentialLayer {
+  type: 'sequential';
+  name?: string | undefined;
+  layers: Layer[];
+}
+
+/** activation(layers(x) + shortcut(x)), x after the shared layers. */
+export interface ResidualLayer {
+  type: 'residual';
+  name?: string | undefined;
+  shared?: Layer[] | undefined;
+  layers: Layer[];
+  shortcut?: Shortcut | undefined;
+  shortcutName?: string | undefined;
+  activation?: 'relu' | 'none' | undefined;
+}
+
+/** What a residual adds to its branch. */
+export type Shortcut = 'identity' | 'optionA' | { layers: Layer[] };
+
+/** Branches that read the same input, and how they are merged. */
+export interface ParallelLayer<Merge extends string> {
+  type: Merge;
+  name?: string | undefined;
+  branches: Layer[][];
+}
+
+/** One layer of the spec language. */
+export type Layer =
+  | z.input<typeof simpleLayerSchema>
+  | SequentialLayer
+  | ResidualLayer
+  | ParallelLayer<'concat'>
+  | ParallelLayer<'sum'>
+  | ParallelLayer<'shakeShake'>;
+
+/** A list of layers, applied in order. */
+type LayerList = z.ZodType<Layer[], Layer[]>;
 
 const sequential = z.strictObject({
   type: z.literal('sequential'),
   name,
-  get layers() {
-    return layerListSchema;
+  get layers(): LayerList {
+    return z.array(layerSchema);
   },
 });
+
+const shortcut: z.ZodType<Shortcut, Shortcut> = z.union([
+  z.enum(['identity', 'optionA']),
+  z.strictObject({
+    get layers(): LayerList {
+      return layerListSchema;
+    },
+  }),
+]);
 
 const residual = z.strictObject({
   type: z.literal('residual'),
   name,
-  get layers() {
+  get shared(): z.ZodOptional<LayerList> {
+    return layerListSchema.optional().describe('Layers that run first, for the branch and the shortcut alike');
+  },
+  get layers(): LayerList {
     return layerListSchema;
   },
-  get shortcut() {
-    return shortcutSchema.default('identity');
-  },
-  shortcutName: layerName.default('shortcut').describe('Name of a shortcut of layers in the state dict'),
+  shortcut: shortcut.default('identity'),
+  shortcutName: layerName
+    .or(z.literal(''))
+    .default('shortcut')
+    .describe("Name of a shortcut of layers in the state dict; '' puts them beside the branch's layers"),
   activation: z.enum(['relu', 'none']).default('relu').describe('Applied to the sum'),
 });
 
-/** One layer of the spec language. */
-export const layerSchema = z.discriminatedUnion('type', [
+const parallel = <Merge extends string>(merge: Merge) =>
+  z.strictObject({
+    type: z.literal(merge),
+    name,
+    get branches(): z.ZodArray<LayerList> {
+      return z
+        .array(z.array(layerSchema) as LayerList)
+        .min(2)
+        .describe('Lists of layers that read the same input; an empty one passes it on');
+    },
+  });
+
+const simpleLayerSchema = z.discriminatedUnion('type', [
   conv2d,
   batchNorm2d,
   linear,
   relu,
+  relu6,
   maxPool2d,
   avgPool2d,
   globalAvgPool2d,
   flatten,
   dropout,
+  shakeDrop,
+  zeroPad,
+]);
+
+/** One layer of the spec language. */
+export const layerSchema: z.ZodType<Layer, Layer> = z.discriminatedUnion('type', [
+  simpleLayerSchema,
   sequential,
   residual,
+  parallel('concat'),
+  parallel('sum'),
+  parallel('shakeShake'),
 ]);
 
 /** A list of layers, applied in order. */
-export const layerListSchema: z.ZodArray<typeof layerSchema> = z.array(layerSchema).min(1);
-
-const shortcutSchema = z.union([
-  z.enum(['identity', 'optionA']),
-  z.strictObject({ layers: z.array(layerSchema).min(1) }),
-]);
+export const layerListSchema: LayerList = z.array(layerSchema).min(1);
 
 /** Shape of one input image: [channels, height, width]. */
 export const inputShapeSchema = z
@@ -142,6 +226,14 @@ export const zooSchema = z.strictObject({
     .boolean()
     .optional()
     .describe('Start the last gain of each residual at 0, and the residual so as its shortcut (ImageNet ResNets)'),
+  dropout: z
+    .number()
+    .min(0)
+    .lt(1)
+    .optional()
+    .describe(
+      "Share of the values that dropout sets to zero in training (default: the paper's; models that have dropout)",
+    ),
   ...creation,
 });
 
@@ -185,8 +277,6 @@ export const parameterNameSchema = z.string().min(1);
 /** Path of a file to read or write. */
 export const filePathSchema = path;
 
-export type Layer = z.input<typeof layerSchema>;
-export type Shortcut = z.input<typeof shortcutSchema>;
 export type InputShape = z.output<typeof inputShapeSchema>;
 export type Normalization = z.output<typeof normalizationSchema>;
 export type SequentialOptions = z.input<typeof sequentialSchema>;
