@@ -3,7 +3,7 @@
 import { z } from 'zod';
 import { nonNegative } from './fields.js';
 
-const KINDS = ['convWeight', 'linearWeight', 'normWeight', 'bias', 'normBias'] as const;
+const KINDS = ['convWeight', 'linearWeight', 'normWeight', 'bias', 'normBias', 'layerScale', 'embedding'] as const;
 
 /** Parameters with settings of their own; what is not given is the optimizer's. */
 const groupSchema = z
@@ -21,7 +21,7 @@ const groupSchema = z
     kinds: z
       .array(z.enum(KINDS))
       .default([])
-      .describe('Kinds of parameters: convWeight, linearWeight, normWeight (gamma), bias, normBias (beta)'),
+      .describe('Kinds of parameters: convWeight, linearWeight, normWeight (gamma), bias, normBias (beta), layerScale, embedding (class token, positions)'),
     lr: nonNegative.optional().describe('Learning rate'),
     weightDecay: nonNegative.optional().describe('Weight decay'),
     momentum: nonNegative.optional().describe('Momentum factor (SGD)'),

@@ -32,12 +32,17 @@ pub enum ParamKind {
     Bias,
     /// beta of a normalisation layer.
     NormBias,
+    /// Factors of a layer scale.
+    LayerScale,
+    /// Learnt vectors that join or are added to the tokens: class token, positions.
+    Embedding,
 }
 
 impl ParamKind {
-    /// False for biases and beta, which ASAM leaves unscaled (Kwon 2021, section 4).
+    /// False for biases and beta, which ASAM leaves unscaled (Kwon 2021, section 4), and for embeddings, which are added as
+    /// biases are. A layer scale multiplies, as gamma does.
     pub fn is_weight(self) -> bool {
-        !matches!(self, Self::Bias | Self::NormBias)
+        !matches!(self, Self::Bias | Self::NormBias | Self::Embedding)
     }
 }
 
@@ -78,7 +83,7 @@ impl Segment {
 
     /// Whether the network reads the parameter in bfloat16: matrices and filters of a model of that dtype.
     pub fn is_half(&self, dtype: Dtype) -> bool {
-        dtype == Dtype::BFloat16 && self.shape.len() >= 2
+        dtype == Dtype::BFloat16 && matches!(self.kind, ParamKind::ConvWeight | ParamKind::LinearWeight)
     }
 
     fn view_of(&self, arena: &Tensor) -> Result<Tensor> {

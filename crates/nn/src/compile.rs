@@ -7,8 +7,9 @@ use crate::arena::{ParamKind, ParamSpec};
 use crate::error::{Error, Result};
 use crate::init::ParamInit;
 use crate::layers::{
-    Conv2d, Draws, Dropout, Linear, Merge, Node, NormAct, Parallel, ParamId, Pool2d, Relu, Residual, ShakeDrop,
-    Shortcut, ZeroPad,
+    self, ClassToken, Conv2d, Draws, Dropout, Gate, LayerNorm, LayerScale, Linear, Merge, Node, NormAct, Parallel,
+    ParamId, Pool2d, PositionEmbedding, Relu, Residual, SelfAttention, ShakeDrop, Shortcut, StochasticDepth, ToImage,
+    ZeroPad,
 };
 use crate::site::Site;
 use crate::spec::{self, Activation, Layer, ModelSpec};
@@ -35,6 +36,10 @@ pub(crate) struct Builder {
     names: HashSet<String>,
     /// Layers so far that draw.
     drawing: u64,
+    /// Of the layer that is being compiled: multiply-adds, and numbers that it keeps for the backward pass besides its
+    /// output.
+    macs: i64,
+    kept: i64,
 }
 
 /// What flows from one layer to the next.
@@ -77,9 +82,25 @@ impl Builder {
         kind: ParamKind,
         init: ParamInit,
     ) -> Result<ParamId> {
+        self.reserve(site, format!("{}.{name}", site.name), shape, kind, init)
+    }
+
+    /// Reserves a layer's only parameter, which has the layer's own name.
+    pub fn own_parameter(&mut self, site: &Site, shape: &[i64], kind: ParamKind, init: ParamInit) -> Result<ParamId> {
+        self.reserve(site, site.name.clone(), shape, kind, init)
+    }
+
+    fn reserve(
+        &mut self,
+        site: &Site,
+        name: String,
+        shape: &[i64],
+        kind: ParamKind,
+        init: ParamInit,
+    ) -> Result<ParamId> {
         site.element_count(shape)?;
         let id = ParamId(self.parameters.len());
-        self.parameters.push(ParamSpec { name: format!("{}.{name}", site.name), shape: shape.to_vec(), kind });
+        self.parameters.push(ParamSpec { name, shape: shape.to_vec(), kind });
         self.inits.push(init);
         self.entries.push(StateEntry::Parameter(id));
         Ok(id)
@@ -90,6 +111,16 @@ impl Builder {
         self.norms.push((site.name.clone(), channels));
         self.entries.push(StateEntry::Statistics(self.norms.len() - 1));
         self.norms.len() - 1
+    }
+
+    /// Multiply-adds of the layer for one image.
+    pub fn count_macs(&mut self, macs: i64) {
+        self.macs += macs;
+    }
+
+    /// Numbers that one image leaves for the backward pass besides the layer's output.
+    pub fn count_kept(&mut self, numbers: i64) {
+        self.kept += numbers;
     }
 
     /// The random numbers of a layer.
@@ -108,7 +139,12 @@ impl Builder {
     ) -> Result<Flow> {
         for (index, layer) in layers.iter().enumerate() {
             let name = layer.name().map_or_else(|| (first + index).to_string(), str::to_owned);
-            let site = Site { name: format!("{prefix}{name}"), kind: layer.kind(), input: flow.shape };
+            let mut site = Site { name: format!("{prefix}{name}"), kind: layer.kind(), input: flow.shape };
+            if name.is_empty() && matches!(layer, Layer::Residual(_)) {
+                site.name = prefix.trim_end_matches('.').to_owned();
+                flow = self.layer(layer, site, flow.owned, nodes)?;
+                continue;
+            }
             site.check_name("name", &name)?;
             if !matches!(layer, Layer::Sequential(_)) && !self.names.insert(site.name.clone()) {
                 return Err(site.option("name", "taken by another layer", "a name of its own in each list of layers"));
@@ -122,8 +158,9 @@ impl Builder {
         let first = self.parameters.len();
         let (node, flow) = match layer {
             Layer::Sequential(sequential) => {
+                let prefix = site.prefix();
                 let flow = Flow { shape: site.input, owned };
-                return self.list(&sequential.layers, (&format!("{}.", site.name), 0), flow, nodes);
+                return self.list(&sequential.layers, (&prefix, 0), flow, nodes);
             }
             Layer::Residual(residual) => {
                 let (residual, flow) = self.residual(residual, &site)?;
@@ -187,22 +224,85 @@ impl Builder {
                 let (pad, shape) = ZeroPad::compile(spec, &site)?;
                 (Some(Node::ZeroPad(pad)), Flow { shape, owned: true })
             }
+            Layer::Silu(_) => pointwise(layers::Activation::Silu, &site),
+            Layer::Gelu(spec) => pointwise(layers::Activation::Gelu(spec.approximate), &site),
+            Layer::Hardswish(_) => pointwise(layers::Activation::Hardswish, &site),
+            Layer::Sigmoid(_) => pointwise(layers::Activation::Sigmoid, &site),
+            Layer::Tanh(_) => pointwise(layers::Activation::Tanh, &site),
+            Layer::LeakyRelu(spec) => pointwise(layers::Activation::leaky_relu(spec, &site)?, &site),
+            Layer::LayerNorm(spec) => {
+                let norm = LayerNorm::compile(spec, &site, self)?;
+                (Some(Node::LayerNorm(norm)), Flow { shape: site.input.clone(), owned: true })
+            }
+            Layer::LayerNorm2d(spec) => {
+                let norm = LayerNorm::compile_2d(spec, &site, self)?;
+                (Some(Node::LayerNorm(norm)), Flow { shape: site.input.clone(), owned: true })
+            }
+            Layer::LayerScale(spec) => {
+                let scale = LayerScale::compile(spec, &site, self)?;
+                (Some(Node::LayerScale(scale)), Flow { shape: site.input.clone(), owned: true })
+            }
+            Layer::SelfAttention(spec) => {
+                let attention = SelfAttention::compile(spec, &site, self)?;
+                (Some(Node::SelfAttention(attention)), Flow { shape: site.input.clone(), owned: true })
+            }
+            Layer::ToTokens(_) => {
+                let [channels, height, width] = site.image()?;
+                (Some(Node::ToTokens), Flow { shape: vec![height * width, channels], owned: false })
+            }
+            Layer::ToImage(spec) => {
+                let (image, shape) = ToImage::compile(spec, &site)?;
+                (Some(Node::ToImage(image)), Flow { shape, owned: false })
+            }
+            Layer::ClassToken(_) => {
+                let (token, shape) = ClassToken::compile(&site, self)?;
+                (Some(Node::ClassToken(token)), Flow { shape, owned: true })
+            }
+            Layer::PositionEmbedding(_) => {
+                let positions = PositionEmbedding::compile(&site, self)?;
+                (Some(Node::PositionEmbedding(positions)), Flow { shape: site.input.clone(), owned: true })
+            }
+            Layer::TokenPool(spec) => {
+                let shape = vec![site.tokens()?[1]];
+                (Some(Node::TokenPool(spec.pool)), Flow { shape, owned: false })
+            }
+            Layer::StochasticDepth(spec) => {
+                let depth = StochasticDepth::compile(spec, &site, self)?;
+                (Some(Node::StochasticDepth(depth)), Flow { shape: site.input.clone(), owned })
+            }
+            Layer::Gate(spec) => return self.gate(spec, &site, nodes),
         };
-        nodes.extend(node);
         let parameters = self.parameters[first..].iter().map(|param| param.shape.iter().product::<i64>()).sum();
-        self.rows.push(site.row(&flow.shape, parameters));
+        let output = if node.as_ref().is_some_and(Node::is_new) { site.element_count(&flow.shape)? } else { 0 };
+        let (macs, kept) = (std::mem::take(&mut self.macs), output + std::mem::take(&mut self.kept));
+        self.rows.push(LayerSummary { parameters, macs, kept, ..site.row(&flow.shape) });
+        nodes.extend(node);
         Ok(flow)
     }
 
     /// The node of a layer that is made of layers: its row stands after theirs.
     fn composed(&mut self, site: &Site, node: Node, flow: Flow, nodes: &mut Vec<Node>) -> Flow {
-        self.rows.push(site.row(&flow.shape, 0));
+        let kept = if node.is_new() { flow.shape.iter().product() } else { 0 };
+        self.rows.push(LayerSummary { kept, ..site.row(&flow.shape) });
         nodes.push(node);
         flow
     }
 
+    fn gate(&mut self, spec: &spec::Gate, site: &Site, nodes: &mut Vec<Node>) -> Result<Flow> {
+        let mut branch = Vec::new();
+        let input = Flow { shape: site.input.clone(), owned: false };
+        let output = self.list(&spec.layers, (&site.prefix(), 0), input, &mut branch)?.shape;
+        let a_channel = |shape: &[i64]| matches!(shape, &[channels, 1, 1] if site.input[..1] == [channels]);
+        if output != site.input && !(site.input.len() == 3 && a_channel(&output)) {
+            let expected = format!("{:?}, the shape of its input, or one number for each channel", site.input);
+            return Err(Error::shape(format!("the output of the layers of '{}' (gate)", site.name), &output, expected));
+        }
+        let flow = Flow { shape: site.input.clone(), owned: true };
+        Ok(self.composed(site, Node::Gate(Gate { branch }), flow, nodes))
+    }
+
     fn parallel(&mut self, spec: &spec::Parallel, merge: Merge, site: &Site, nodes: &mut Vec<Node>) -> Result<Flow> {
-        let prefix = format!("{}.", site.name);
+        let prefix = site.prefix();
         let (mut branches, mut shapes, mut first) = (Vec::new(), Vec::new(), 0);
         for layers in &spec.branches {
             let mut branch = Vec::new();
@@ -216,7 +316,7 @@ impl Builder {
     }
 
     fn residual(&mut self, spec: &spec::Residual, site: &Site) -> Result<(Residual, Flow)> {
-        let prefix = format!("{}.", site.name);
+        let prefix = site.prefix();
         let (mut shared, mut branch) = (Vec::new(), Vec::new());
         let input = Flow { shape: site.input.clone(), owned: false };
         let split = Flow { owned: false, ..self.list(&spec.shared, (&prefix, 0), input, &mut shared)? };
@@ -266,6 +366,11 @@ impl Builder {
         let flow = Flow { shape, owned: !relu };
         Ok((Residual { shared, branch, tail, shortcut, relu, in_place: output.owned }, flow))
     }
+}
+
+fn pointwise(activation: layers::Activation, site: &Site) -> (Option<Node>, Flow) {
+    let flow = Flow { shape: site.input.clone(), owned: !activation.keeps_output() };
+    (Some(Node::Activation(activation)), flow)
 }
 
 #[cfg(test)]

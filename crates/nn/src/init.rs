@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::spec::{GammaInit, Init};
 
 /// The initialisation of one parameter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum ParamInit {
     /// Of a weight `[out, in, ...]`.
     Weight(Init),
@@ -16,8 +16,11 @@ pub(crate) enum ParamInit {
     Bias {
         fan_in: i64,
     },
-    Ones,
-    Zeros,
+    /// N(0, deviation^2).
+    Normal {
+        deviation: f64,
+    },
+    Constant(f64),
 }
 
 impl ParamInit {
@@ -25,15 +28,15 @@ impl ParamInit {
     pub(crate) fn bias(init: Init, fan_in: i64) -> Self {
         match init {
             Init::KaimingUniform | Init::KaimingNormal => Self::Bias { fan_in },
-            Init::KaimingNormalFanOut => Self::Zeros,
+            Init::KaimingNormalFanOut | Init::Normal | Init::UniformFanOut => Self::Constant(0.0),
         }
     }
 
     /// The gamma of a normalisation.
     pub(crate) fn gamma(init: GammaInit) -> Self {
         match init {
-            GammaInit::Ones => Self::Ones,
-            GammaInit::Zeros => Self::Zeros,
+            GammaInit::Ones => Self::Constant(1.0),
+            GammaInit::Zeros => Self::Constant(0.0),
         }
     }
 
@@ -46,10 +49,10 @@ impl ParamInit {
                 let bound = 1.0 / (fan_in as f64).sqrt();
                 generator.uniform_(&mut values, -bound, bound)?;
             }
-            Self::Ones => {
-                let _ = values.f_fill_(1.0)?;
+            Self::Normal { deviation } => generator.normal_(&mut values, 0.0, deviation)?,
+            Self::Constant(value) => {
+                let _ = values.f_fill_(value)?;
             }
-            Self::Zeros => {}
         }
         Ok(values)
     }
@@ -68,6 +71,8 @@ fn draw_weight(init: Init, weight: &mut Tensor, generator: &Generator) -> Result
         }
         Init::KaimingNormal => generator.normal_(weight, 0.0, 2f64.sqrt() / fan_in.sqrt())?,
         Init::KaimingNormalFanOut => generator.normal_(weight, 0.0, 2f64.sqrt() / fan_out.sqrt())?,
+        Init::Normal => generator.normal_(weight, 0.0, 0.02)?,
+        Init::UniformFanOut => generator.uniform_(weight, -1.0 / fan_out.sqrt(), 1.0 / fan_out.sqrt())?,
     }
     Ok(())
 }
@@ -103,10 +108,21 @@ mod tests {
     }
 
     #[test]
+    fn those_of_transformers_and_efficientnets_have_their_scale() {
+        let largest = |values: &Tensor| f64::try_from(values.abs().max()).unwrap();
+        let normal = draw(ParamInit::Weight(Init::Normal), 1);
+        assert!((f64::try_from(normal.std(true)).unwrap() / 0.02 - 1.0).abs() < 0.03 && largest(&normal) > 0.06);
+        let uniform = draw(ParamInit::Weight(Init::UniformFanOut), 1);
+        let bound = 1.0 / 576f64.sqrt();
+        assert!(largest(&uniform) <= bound && largest(&uniform) > 0.99 * bound);
+        assert_eq!(ParamInit::bias(Init::Normal, 144), ParamInit::Constant(0.0));
+    }
+
+    #[test]
     fn a_seed_names_its_weights() {
         let init = ParamInit::Weight(Init::KaimingNormal);
         assert_eq!(draw(init, 5), draw(init, 5));
         assert_ne!(draw(init, 5), draw(init, 6));
-        assert_eq!(f64::try_from(draw(ParamInit::Ones, 0).min()).unwrap(), 1.0);
+        assert_eq!(f64::try_from(draw(ParamInit::Constant(1.0), 0).min()).unwrap(), 1.0);
     }
 }

@@ -21,12 +21,18 @@ impl Site {
         <[i64; 3]>::try_from(self.input.as_slice()).map_err(|_| self.misfit("[channels, height, width]"))
     }
 
-    /// The input as `[features]`.
-    pub fn features(&self) -> Result<i64> {
+    /// The features of `[features]` or of each token of `[tokens, features]`.
+    pub fn vectors(&self) -> Result<i64> {
         match self.input[..] {
-            [features] => Ok(features),
-            _ => Err(self.misfit("[features]: put a flatten before it")),
+            [features] | [_, features] => Ok(features),
+            _ => Err(self.misfit("[features] or [tokens, features]: put a flatten or toTokens before it")),
         }
+    }
+
+    /// The input as `[tokens, features]`.
+    pub fn tokens(&self) -> Result<[i64; 2]> {
+        let misfit = || self.misfit("[tokens, features]: put toTokens before it");
+        <[i64; 2]>::try_from(self.input.as_slice()).map_err(|_| misfit())
     }
 
     /// The input does not suit the layer.
@@ -49,6 +55,13 @@ impl Site {
             return Err(self.option(field, format!("'{name}'"), "a name without dots or spaces"));
         }
         Ok(())
+    }
+
+    pub fn check_eps(&self, eps: f64) -> Result<()> {
+        if eps.is_finite() && eps >= 0.0 {
+            return Ok(());
+        }
+        Err(self.option("eps", eps, "a number of at least 0"))
     }
 
     /// How many windows fit, `[rows, columns]`.
@@ -77,7 +90,20 @@ impl Site {
         format!("{field} of layer '{}' ({})", self.name, self.kind)
     }
 
-    pub fn row(&self, output_shape: &[i64], parameters: i64) -> LayerSummary {
-        LayerSummary { name: self.name.clone(), kind: self.kind, output_shape: output_shape.to_vec(), parameters }
+    /// What the names of its layers begin with.
+    pub fn prefix(&self) -> String {
+        if self.name.is_empty() { String::new() } else { format!("{}.", self.name) }
+    }
+
+    /// A row of the summary for a layer that costs nothing.
+    pub fn row(&self, output_shape: &[i64]) -> LayerSummary {
+        LayerSummary {
+            name: self.name.clone(),
+            kind: self.kind,
+            output_shape: output_shape.to_vec(),
+            parameters: 0,
+            macs: 0,
+            kept: 0,
+        }
     }
 }

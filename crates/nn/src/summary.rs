@@ -11,6 +11,10 @@ pub struct Summary {
     pub parameters: i64,
     /// Numbers that are kept but not trained: running means and variances.
     pub buffers: i64,
+    /// Multiply-adds of one image's forward pass: those of convolutions, linear maps and attention.
+    pub macs: i64,
+    /// Bytes of one number of an activation.
+    pub activation_size: i64,
 }
 
 /// One layer. A residual's row stands after those of its layers and tells the shape of the sum.
@@ -24,4 +28,8 @@ pub struct LayerSummary {
     pub output_shape: Vec<i64>,
     /// Trainable numbers of this layer itself.
     pub parameters: i64,
+    /// Multiply-adds of one image's forward pass.
+    pub macs: i64,
+    /// Numbers that one image's forward pass leaves in memory for the backward pass: outputs, and what layers keep besides.
+    pub kept: i64,
 }

@@ -28,16 +28,14 @@ impl NormAct {
     pub fn compile(spec: &spec::BatchNorm2d, site: &Site, builder: &mut Builder) -> Result<Self> {
         let &spec::BatchNorm2d { eps, momentum, affine, init, .. } = spec;
         let [channels, ..] = site.image()?;
-        if !(eps.is_finite() && eps >= 0.0) {
-            return Err(site.option("eps", eps, "a number of at least 0"));
-        }
+        site.check_eps(eps)?;
         if !(0.0..=1.0).contains(&momentum) {
             return Err(site.option("momentum", momentum, "a number from 0 to 1"));
         }
         let affine = if affine {
             let gamma =
                 builder.parameter(site, "weight", &[channels], ParamKind::NormWeight, ParamInit::gamma(init))?;
-            let beta = builder.parameter(site, "bias", &[channels], ParamKind::NormBias, ParamInit::Zeros)?;
+            let beta = builder.parameter(site, "bias", &[channels], ParamKind::NormBias, ParamInit::Constant(0.0))?;
             Some((gamma, beta))
         } else {
             None

@@ -35,11 +35,13 @@ impl Conv2d {
         }
         let [height, width] = site.windows(kernel_size, stride, padding)?;
         let shape = [out_channels, channels / groups, kernel_size, kernel_size];
+        let output = vec![out_channels, height, width];
+        builder.count_macs(site.element_count(&output)? * site.element_count(&shape[1..])?);
         let bias_init = ParamInit::bias(init, site.element_count(&shape[1..])?);
         let weight = builder.parameter(site, "weight", &shape, ParamKind::ConvWeight, ParamInit::Weight(init))?;
         let bias =
             bias.then(|| builder.parameter(site, "bias", &[out_channels], ParamKind::Bias, bias_init)).transpose()?;
-        Ok((Self { weight, bias, stride, padding, groups }, vec![out_channels, height, width]))
+        Ok((Self { weight, bias, stride, padding, groups }, output))
     }
 
     pub fn forward(&self, input: &Tensor, context: &Context) -> Result<Tensor> {

@@ -17,10 +17,21 @@ pub(crate) struct Dropout {
 
 impl Dropout {
     pub fn compile(spec: &spec::Dropout, site: &Site, builder: &mut Builder) -> Result<Self> {
-        if !(0.0..1.0).contains(&spec.p) {
-            return Err(site.option("p", spec.p, "a share of at least 0 and below 1"));
+        builder.count_kept(site.element_count(&site.input)?);
+        Self::of("p", spec.p, site, builder)
+    }
+
+    /// Of a layer's setting of that name.
+    pub fn of(field: &str, drop: f64, site: &Site, builder: &mut Builder) -> Result<Self> {
+        if !(0.0..1.0).contains(&drop) {
+            return Err(site.option(field, drop, "a share of at least 0 and below 1"));
         }
-        Ok(Self { drop: spec.p, draws: builder.draws() })
+        Ok(Self { drop, draws: builder.draws() })
+    }
+
+    /// Whether the pass drops anything.
+    pub fn drops(&self, context: &Context) -> bool {
+        self.drop > 0.0 && matches!(context.pass, Pass::Train { .. })
     }
 
     pub fn forward(&self, input: Tensor, context: &Context) -> Result<Tensor> {

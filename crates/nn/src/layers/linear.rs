@@ -28,14 +28,16 @@ impl Linear {
     /// Answers the layer and its output shape.
     pub fn compile(spec: &spec::Linear, site: &Site, builder: &mut Builder) -> Result<(Self, Vec<i64>)> {
         let &spec::Linear { out_features, bias, init, .. } = spec;
-        let fan_in = site.features()?;
+        let fan_in = site.vectors()?;
         site.check_size("outFeatures", out_features, 1)?;
         let shape = [out_features, fan_in];
+        let output = [&site.input[..site.input.len() - 1], &[out_features]].concat();
+        builder.count_macs(site.element_count(&output)? * fan_in);
         let bias_init = ParamInit::bias(init, fan_in);
         let weight = builder.parameter(site, "weight", &shape, ParamKind::LinearWeight, ParamInit::Weight(init))?;
         let bias =
             bias.then(|| builder.parameter(site, "bias", &[out_features], ParamKind::Bias, bias_init)).transpose()?;
-        Ok((Self { weight, bias, logits: false }, vec![out_features]))
+        Ok((Self { weight, bias, logits: false }, output))
     }
 
     pub fn forward(&self, input: &Tensor, context: &Context) -> Result<Tensor> {

@@ -1,28 +1,42 @@
 //! The executable layers: what the spec's layers become once shapes are known and parameters have their places.
 //! Activations are channels-last; each layer consumes its input, so that memory is free as soon as autograd allows.
 
+mod activation;
 mod batch_norm;
 mod conv;
 mod draws;
 mod dropout;
+mod gate;
+mod layer_norm;
+mod layer_scale;
 mod linear;
 mod parallel;
 mod pool;
 mod relu;
 mod residual;
+mod self_attention;
 mod shake_drop;
+mod stochastic_depth;
+mod tokens;
 mod zero_pad;
 
+pub(crate) use activation::Activation;
 pub(crate) use batch_norm::NormAct;
 pub(crate) use conv::Conv2d;
 pub(crate) use draws::Draws;
 pub(crate) use dropout::Dropout;
+pub(crate) use gate::Gate;
+pub(crate) use layer_norm::LayerNorm;
+pub(crate) use layer_scale::LayerScale;
 pub(crate) use linear::Linear;
 pub(crate) use parallel::{Merge, Parallel};
 pub(crate) use pool::Pool2d;
 pub(crate) use relu::Relu;
 pub(crate) use residual::{Residual, Shortcut};
+pub(crate) use self_attention::SelfAttention;
 pub(crate) use shake_drop::ShakeDrop;
+pub(crate) use stochastic_depth::StochasticDepth;
+pub(crate) use tokens::{ClassToken, PositionEmbedding, ToImage};
 pub(crate) use zero_pad::ZeroPad;
 
 use tch::{Kind, Tensor};
@@ -30,6 +44,7 @@ use tch::{Kind, Tensor};
 use crate::buffers::BufferArena;
 use crate::dtype::Dtype;
 use crate::error::Result;
+use crate::spec;
 
 /// What a forward pass is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,9 +113,30 @@ pub(crate) enum Node {
     ZeroPad(ZeroPad),
     Residual(Residual),
     Parallel(Parallel),
+    Activation(Activation),
+    LayerNorm(LayerNorm),
+    LayerScale(LayerScale),
+    SelfAttention(SelfAttention),
+    ToTokens,
+    ToImage(ToImage),
+    ClassToken(ClassToken),
+    PositionEmbedding(PositionEmbedding),
+    TokenPool(spec::Pool),
+    StochasticDepth(StochasticDepth),
+    Gate(Gate),
 }
 
 impl Node {
+    /// Whether its output is a tensor of its own in training, neither a view of its input nor written over it.
+    pub fn is_new(&self) -> bool {
+        match self {
+            Self::Relu(relu) => !relu.in_place,
+            Self::Residual(residual) => residual.tail.is_none() && !residual.in_place,
+            Self::Flatten | Self::ToTokens | Self::ToImage(_) | Self::TokenPool(spec::Pool::Class) => false,
+            _ => true,
+        }
+    }
+
     fn forward(&self, input: Tensor, context: &Context) -> Result<Tensor> {
         match self {
             Self::Conv2d(layer) => layer.forward(&input, context),
@@ -119,6 +155,17 @@ impl Node {
             Self::ZeroPad(layer) => layer.forward(&input),
             Self::Residual(layer) => layer.forward(input, context),
             Self::Parallel(layer) => layer.forward(input, context),
+            Self::Activation(layer) => layer.forward(&input),
+            Self::LayerNorm(layer) => layer.forward(&input, context),
+            Self::LayerScale(layer) => layer.forward(&input, context),
+            Self::SelfAttention(layer) => layer.forward(&input, context),
+            Self::ToTokens => tokens::to_tokens(&input),
+            Self::ToImage(layer) => layer.forward(&input),
+            Self::ClassToken(layer) => layer.forward(&input, context),
+            Self::PositionEmbedding(layer) => layer.forward(&input, context),
+            Self::TokenPool(pool) => tokens::pool(*pool, &input, context),
+            Self::StochasticDepth(layer) => layer.forward(input, context),
+            Self::Gate(layer) => layer.forward(&input, context),
         }
     }
 }

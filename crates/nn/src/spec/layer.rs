@@ -15,6 +15,29 @@ pub enum Layer {
     Relu(Relu),
     /// min(max(x, 0), 6).
     Relu6(Relu),
+    /// x / (1 + exp(-x)), also called swish.
+    Silu(Pointwise),
+    Gelu(Gelu),
+    /// x min(max(x + 3, 0), 6) / 6 (Howard 2019).
+    Hardswish(Pointwise),
+    /// 1 / (1 + exp(-x)).
+    Sigmoid(Pointwise),
+    Tanh(Pointwise),
+    LeakyRelu(LeakyRelu),
+    /// Of `[features]`, or of each token of `[tokens, features]`.
+    LayerNorm(LayerNorm),
+    /// Of the channels of each pixel.
+    LayerNorm2d(LayerNorm),
+    LayerScale(LayerScale),
+    SelfAttention(SelfAttention),
+    /// `[channels, height, width]` to a token a pixel, row by row: `[height * width, channels]`.
+    ToTokens(Pointwise),
+    ToImage(ToImage),
+    ClassToken(ClassToken),
+    PositionEmbedding(PositionEmbedding),
+    TokenPool(TokenPool),
+    StochasticDepth(StochasticDepth),
+    Gate(Gate),
     MaxPool2d(Pool2d),
     AvgPool2d(Pool2d),
     GlobalAvgPool2d(GlobalAvgPool2d),
@@ -42,6 +65,23 @@ impl Layer {
             Self::Linear(_) => "linear",
             Self::Relu(_) => "relu",
             Self::Relu6(_) => "relu6",
+            Self::Silu(_) => "silu",
+            Self::Gelu(_) => "gelu",
+            Self::Hardswish(_) => "hardswish",
+            Self::Sigmoid(_) => "sigmoid",
+            Self::Tanh(_) => "tanh",
+            Self::LeakyRelu(_) => "leakyRelu",
+            Self::LayerNorm(_) => "layerNorm",
+            Self::LayerNorm2d(_) => "layerNorm2d",
+            Self::LayerScale(_) => "layerScale",
+            Self::SelfAttention(_) => "selfAttention",
+            Self::ToTokens(_) => "toTokens",
+            Self::ToImage(_) => "toImage",
+            Self::ClassToken(_) => "classToken",
+            Self::PositionEmbedding(_) => "positionEmbedding",
+            Self::TokenPool(_) => "tokenPool",
+            Self::StochasticDepth(_) => "stochasticDepth",
+            Self::Gate(_) => "gate",
             Self::MaxPool2d(_) => "maxPool2d",
             Self::AvgPool2d(_) => "avgPool2d",
             Self::GlobalAvgPool2d(_) => "globalAvgPool2d",
@@ -64,6 +104,22 @@ impl Layer {
             Self::BatchNorm2d(layer) => layer.name.as_deref(),
             Self::Linear(layer) => layer.name.as_deref(),
             Self::Relu(layer) | Self::Relu6(layer) => layer.name.as_deref(),
+            Self::Silu(layer)
+            | Self::Hardswish(layer)
+            | Self::Sigmoid(layer)
+            | Self::Tanh(layer)
+            | Self::ToTokens(layer) => layer.name.as_deref(),
+            Self::Gelu(layer) => layer.name.as_deref(),
+            Self::LeakyRelu(layer) => layer.name.as_deref(),
+            Self::LayerNorm(layer) | Self::LayerNorm2d(layer) => layer.name.as_deref(),
+            Self::LayerScale(layer) => layer.name.as_deref(),
+            Self::SelfAttention(layer) => layer.name.as_deref(),
+            Self::ToImage(layer) => layer.name.as_deref(),
+            Self::ClassToken(layer) => layer.name.as_deref(),
+            Self::PositionEmbedding(layer) => layer.name.as_deref(),
+            Self::TokenPool(layer) => layer.name.as_deref(),
+            Self::StochasticDepth(layer) => layer.name.as_deref(),
+            Self::Gate(layer) => layer.name.as_deref(),
             Self::Sequential(layer) => layer.name.as_deref(),
             Self::Residual(layer) => layer.name.as_deref(),
             Self::Concat(layer) | Self::Sum(layer) | Self::ShakeShake(layer) => layer.name.as_deref(),
@@ -91,6 +147,10 @@ pub enum Init {
     KaimingNormal,
     /// N(0, 2 / fan out), of torchvision's ResNets.
     KaimingNormalFanOut,
+    /// N(0, 0.02^2): `trunc_normal_(std=0.02)`, whose bounds at 2 and -2 cut nothing; of vision transformers and ConvNeXt.
+    Normal,
+    /// U(-b, b), b = 1 / sqrt(fan out), of the classifier of torchvision's EfficientNets.
+    UniformFanOut,
 }
 
 /// How gamma of a normalisation starts. A residual whose last gamma is 0 starts as its shortcut (Goyal 2017, section 5.1).
@@ -140,7 +200,20 @@ pub struct BatchNorm2d {
     pub init: GammaInit,
 }
 
-/// `[features]` to `[outFeatures]`.
+/// Normalises each vector of features to mean 0 and variance 1 (Ba 2016).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LayerNorm {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default = "small")]
+    pub eps: f64,
+    /// Whether gamma and beta are learned.
+    #[serde(default = "yes")]
+    pub affine: bool,
+}
+
+/// `[features]` to `[outFeatures]`; of `[tokens, features]` each token.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Linear {
@@ -159,6 +232,168 @@ pub struct Linear {
 pub struct Relu {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+}
+
+/// A function of each value, or a view, without settings.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Pointwise {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// x Phi(x), Phi the distribution function of N(0, 1) (Hendrycks 2016).
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Gelu {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default)]
+    pub approximate: Approximation,
+}
+
+/// Of Phi.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Approximation {
+    #[default]
+    None,
+    /// (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2.
+    Tanh,
+}
+
+impl Approximation {
+    /// PyTorch's word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Tanh => "tanh",
+        }
+    }
+}
+
+/// max(x, 0) + negativeSlope min(x, 0).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LeakyRelu {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default = "hundredth")]
+    pub negative_slope: f64,
+}
+
+/// A learnt factor for each channel or feature (Touvron 2021). Its parameter has the layer's own name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LayerScale {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Of every factor.
+    #[serde(default = "millionth")]
+    pub init: f64,
+}
+
+/// Multi-head self-attention over `[tokens, features]` (Vaswani 2017). Its linear maps are named `qkv` and `proj`, as timm
+/// has them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SelfAttention {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// A divisor of the features.
+    pub num_heads: i64,
+    /// Of both linear maps.
+    #[serde(default = "yes")]
+    pub bias: bool,
+    /// Share of the attention weights that training zeroes.
+    #[serde(default)]
+    pub dropout: f64,
+    #[serde(default)]
+    pub init: Init,
+}
+
+/// `[height * width, channels]` to `[channels, height, width]`: what `toTokens` took apart. Square unless one of the sizes
+/// is given.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ToImage {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub height: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub width: Option<i64>,
+}
+
+/// Puts a learnt token in front of the others (Dosovitskiy 2021). Its parameter, `[1, 1, features]`, has the layer's own
+/// name.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClassToken {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// Adds a learnt vector to the token of each place (Dosovitskiy 2021). Its parameter, `[1, tokens, features]`, has the
+/// layer's own name.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PositionEmbedding {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// `[tokens, features]` to `[features]`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TokenPool {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default)]
+    pub pool: Pool,
+}
+
+/// What stands for all tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Pool {
+    /// The first of them.
+    #[default]
+    Class,
+    Mean,
+}
+
+/// In training, zeroes everything with probability `p` and else scales it by 1 / (1 - p): the branch of a residual is
+/// dropped (Huang 2016).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StochasticDepth {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    pub p: f64,
+    #[serde(default)]
+    pub mode: DropMode,
+}
+
+/// What drops out together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DropMode {
+    /// Each image by itself.
+    #[default]
+    Row,
+    /// The whole batch.
+    Batch,
+}
+
+/// x * layers(x), where the layers give x's shape or one number a channel (squeeze and excitation, Hu 2018).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Gate {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(deserialize_with = "layer_list")]
+    pub layers: Vec<Layer>,
 }
 
 /// Maximum or mean over square windows. The mean counts the zeros of the padding, as PyTorch does.
@@ -224,7 +459,7 @@ pub struct Sequential {
     pub layers: Vec<Layer>,
 }
 
-/// activation(layers(x) + shortcut(x)) (He 2016).
+/// activation(layers(x) + shortcut(x)) (He 2016). With the name `""` its layers are named as if they stood in its place.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Residual {
@@ -309,6 +544,14 @@ fn small() -> f64 {
 
 fn tenth() -> f64 {
     0.1
+}
+
+fn hundredth() -> f64 {
+    0.01
+}
+
+fn millionth() -> f64 {
+    1e-6
 }
 
 fn half() -> f64 {

@@ -4,8 +4,10 @@
 mod layer;
 
 pub use layer::{
-    Activation, BatchNorm2d, Conv2d, Dropout, Flatten, GammaInit, GlobalAvgPool2d, Init, Layer, Linear, Parallel,
-    Pool2d, Relu, Residual, Sequential, ShakeDrop, Shortcut, ZeroPad,
+    Activation, Approximation, BatchNorm2d, ClassToken, Conv2d, DropMode, Dropout, Flatten, GammaInit, Gate, Gelu,
+    GlobalAvgPool2d, Init, Layer, LayerNorm, LayerScale, LeakyRelu, Linear, Parallel, Pointwise, Pool, Pool2d,
+    PositionEmbedding, Relu, Residual, SelfAttention, Sequential, ShakeDrop, Shortcut, StochasticDepth, ToImage,
+    TokenPool, ZeroPad,
 };
 
 use serde::{Deserialize, Serialize};

@@ -1,10 +1,13 @@
 //! Models by name. A model of the zoo is a function that writes a spec, nothing more.
 
 mod cifar_resnet;
+mod convnext;
 mod demo;
+mod efficientnet;
 mod imagenet_resnet;
 mod parts;
 mod units;
+mod vit;
 mod wide_resnet;
 
 use serde::{Deserialize, Serialize};
@@ -28,15 +31,23 @@ pub struct ZooOptions {
     /// Share of the values that dropout zeroes, where the model's paper has it; the paper's unless given.
     #[serde(default)]
     pub dropout: Option<f64>,
+    /// Probability that the last residual is dropped in training; those before it are dropped less often, in equal steps
+    /// (Huang 2016). The paper's unless given.
+    #[serde(default)]
+    pub stochastic_depth: Option<f64>,
 }
 
 impl ZooOptions {
     /// Options that only some models have, those that were given.
     fn special(&self) -> Vec<&'static str> {
-        [("zeroInitResidual", self.zero_init_residual), ("dropout", self.dropout.is_some())]
-            .into_iter()
-            .filter_map(|(name, given)| given.then_some(name))
-            .collect()
+        [
+            ("zeroInitResidual", self.zero_init_residual),
+            ("dropout", self.dropout.is_some()),
+            ("stochasticDepth", self.stochastic_depth.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(name, given)| given.then_some(name))
+        .collect()
     }
 }
 
@@ -49,7 +60,15 @@ struct Entry {
 }
 
 /// A file a family.
-const FAMILIES: &[&[Entry]] = &[cifar_resnet::MODELS, imagenet_resnet::MODELS, wide_resnet::MODELS, demo::MODELS];
+const FAMILIES: &[&[Entry]] = &[
+    cifar_resnet::MODELS,
+    wide_resnet::MODELS,
+    imagenet_resnet::MODELS,
+    efficientnet::MODELS,
+    convnext::MODELS,
+    vit::MODELS,
+    demo::MODELS,
+];
 
 fn entries() -> impl Iterator<Item = &'static Entry> {
     FAMILIES.iter().copied().flatten()

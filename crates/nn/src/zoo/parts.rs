@@ -1,7 +1,10 @@
 //! Layers and models as the families of the zoo write them: names given, everything else as in the papers they share.
 
 use super::ZooOptions;
-use crate::spec::{BatchNorm2d, Conv2d, FORMAT, GammaInit, Init, Layer, Linear, ModelSpec, Pool2d, Relu, Sequential};
+use crate::spec::{
+    Activation, BatchNorm2d, Conv2d, DropMode, Dropout, FORMAT, GammaInit, Init, Layer, LayerNorm, Linear, ModelSpec,
+    Pool2d, Relu, Residual, Sequential, Shortcut, StochasticDepth,
+};
 
 /// Input and classes of CIFAR-10.
 pub(super) const CIFAR: ([i64; 3], i64) = ([3, 32, 32], 10);
@@ -25,6 +28,36 @@ pub(super) fn conv(name: &str, out_channels: i64, kernel_size: i64, stride: i64,
 
 pub(super) fn batch_norm(name: &str, init: GammaInit) -> Layer {
     Layer::BatchNorm2d(BatchNorm2d { name: Some(name.into()), eps: 1e-5, momentum: 0.1, affine: true, init })
+}
+
+/// Normalisation over channels, an image's or a token's, with the eps of transformers.
+pub(super) fn layer_norm(name: &str) -> LayerNorm {
+    LayerNorm { name: Some(name.into()), eps: 1e-6, affine: true }
+}
+
+/// The probabilities of stochastic depth for `blocks` blocks: from 0 by equal steps to `last` (Huang 2016, equation 4).
+pub(super) fn drop_probabilities(last: f64, blocks: usize) -> impl Iterator<Item = f64> {
+    (0..blocks).map(move |block| last * block as f64 / (blocks - 1).max(1) as f64)
+}
+
+pub(super) fn stochastic_depth(name: &str, p: f64) -> Layer {
+    Layer::StochasticDepth(StochasticDepth { name: Some(name.into()), p, mode: DropMode::Row })
+}
+
+pub(super) fn dropout(p: f64) -> Layer {
+    Layer::Dropout(Dropout { p })
+}
+
+/// x + layers(x).
+pub(super) fn add(name: &str, layers: Vec<Layer>) -> Layer {
+    Layer::Residual(Residual {
+        name: Some(name.into()),
+        shared: vec![],
+        layers,
+        shortcut: Shortcut::Identity,
+        shortcut_name: "shortcut".into(),
+        activation: Activation::None,
+    })
 }
 
 pub(super) fn relu() -> Layer {

@@ -42,6 +42,10 @@ pub enum ParameterKind {
     Bias,
     /// beta of a normalisation layer.
     NormBias,
+    /// Factors of a layer scale.
+    LayerScale,
+    /// Class token and positions of a transformer.
+    Embedding,
 }
 
 impl ParameterKind {
@@ -52,6 +56,8 @@ impl ParameterKind {
             ParamKind::NormWeight => Self::NormWeight,
             ParamKind::Bias => Self::Bias,
             ParamKind::NormBias => Self::NormBias,
+            ParamKind::LayerScale => Self::LayerScale,
+            ParamKind::Embedding => Self::Embedding,
         }
     }
 }

@@ -1,0 +1,61 @@
+//! Multi-head self-attention (Vaswani 2017, section 3.2): softmax(q k^T / sqrt(d)) v in each head of d features, between
+//! two linear maps.
+
+use tch::Tensor;
+
+use super::tokens::shape_of;
+use super::{Context, Dropout, Linear};
+use crate::compile::Builder;
+use crate::error::Result;
+use crate::site::Site;
+use crate::spec;
+
+#[derive(Debug)]
+pub(crate) struct SelfAttention {
+    /// To queries, keys and values, one after the other.
+    qkv: Linear,
+    proj: Linear,
+    heads: i64,
+    dropout: Dropout,
+}
+
+impl SelfAttention {
+    pub fn compile(spec: &spec::SelfAttention, site: &Site, builder: &mut Builder) -> Result<Self> {
+        let &spec::SelfAttention { num_heads: heads, bias, dropout, init, .. } = spec;
+        let [tokens, features] = site.tokens()?;
+        site.check_size("numHeads", heads, 1)?;
+        if features % heads != 0 {
+            return Err(site.misfit(format!("features divisible by numHeads, which is {heads}")));
+        }
+        let mut linear = |name: &str, out_features: i64| -> Result<Linear> {
+            let site = Site { name: format!("{}.{name}", site.name), kind: site.kind, input: site.input.clone() };
+            let spec = spec::Linear { name: None, out_features, bias, init };
+            Ok(Linear::compile(&spec, &site, builder)?.0)
+        };
+        let (qkv, proj) = (linear("qkv", 3 * features)?, linear("proj", features)?);
+        builder.count_macs(2 * tokens * tokens * features);
+        builder.count_kept(4 * tokens * features + tokens * heads);
+        Ok(Self { qkv, proj, heads, dropout: Dropout::of("dropout", dropout, site, builder)? })
+    }
+
+    pub fn forward(&self, input: &Tensor, context: &Context) -> Result<Tensor> {
+        let [batch, tokens, features] = shape_of(input);
+        let parts = self.qkv.forward(input, context)?.f_view([batch, tokens, 3, self.heads, features / self.heads])?;
+        let parts = parts.f_permute([2, 0, 3, 1, 4])?.f_unbind(0)?;
+        let (query, key, value) = (&parts[0], &parts[1], &parts[2]);
+        let mixed = if context.fused && !self.dropout.drops(context) {
+            Tensor::f_scaled_dot_product_attention(query, key, value, None::<Tensor>, 0.0, false, None, false)?
+        } else {
+            self.composite(query, key, value, context)?
+        };
+        self.proj.forward(&mixed.f_transpose(1, 2)?.f_reshape([batch, tokens, features])?, context)
+    }
+
+    /// Operation by operation: the fused form has no second derivative, and draws its dropout from a stream of its own.
+    fn composite(&self, query: &Tensor, key: &Tensor, value: &Tensor, context: &Context) -> Result<Tensor> {
+        let features = query.size()[3];
+        let query = query.f_mul_scalar((features as f64).powf(-0.5))?;
+        let weights = query.f_matmul(&key.f_transpose(2, 3)?)?.f_softmax(-1, None)?;
+        Ok(self.dropout.forward(weights, context)?.f_matmul(value)?)
+    }
+}
