@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod formula;
+
 use flatmin_nn::{Dtype, Model, ModelSpec, Pass, Statistics};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
