@@ -140,7 +140,7 @@ impl Builder {
         for (index, layer) in layers.iter().enumerate() {
             let name = layer.name().map_or_else(|| (first + index).to_string(), str::to_owned);
             let mut site = Site { name: format!("{prefix}{name}"), kind: layer.kind(), input: flow.shape };
-            if name.is_empty() && matches!(layer, Layer::Residual(_)) {
+            if name.is_empty() && layer.joins_branches() {
                 site.name = prefix.trim_end_matches('.').to_owned();
                 flow = self.layer(layer, site, flow.owned, nodes)?;
                 continue;
