@@ -80,6 +80,8 @@ describe('Model.sequential', () => {
     const summary = convNet().summary();
     expect(summary.parameters).toBe(convNet().parameterCount);
     expect(summary.layers.reduce((total, layer) => total + layer.parameters, 0)).toBe(summary.parameters);
+    expect(summary.layers.reduce((total, layer) => total + layer.macs, 0)).toBe(summary.macs);
+    expect(summary.activationBytes(8)).toBe(8 * summary.activationBytes(1));
     expect(String(summary)).toMatch(/conv2d/);
   });
 

@@ -20,7 +20,7 @@ export function batchNorm2d(options: Rest<'batchNorm2d'> = {}): Layer {
   return { type: 'batchNorm2d', ...options };
 }
 
-/** Matrix product plus bias: [batch, features] to [batch, outFeatures]. */
+/** Matrix product plus bias: [batch, features] to [batch, outFeatures], or [batch, tokens, features] token by token. */
 export function linear(outFeatures: number, options: Rest<'linear', 'outFeatures'> = {}): Layer {
   return { type: 'linear', outFeatures, ...options };
 }
@@ -33,6 +33,46 @@ export function relu(options: Rest<'relu'> = {}): Layer {
 /** min(max(x, 0), 6). */
 export function relu6(options: Rest<'relu6'> = {}): Layer {
   return { type: 'relu6', ...options };
+}
+
+/** max(x, 0) + negativeSlope min(x, 0). */
+export function leakyRelu(options: Rest<'leakyRelu'> = {}): Layer {
+  return { type: 'leakyRelu', ...options };
+}
+
+/** x / (1 + exp(-x)), also called swish. */
+export function silu(options: Rest<'silu'> = {}): Layer {
+  return { type: 'silu', ...options };
+}
+
+/** x times the normal distribution function of x (Hendrycks and Gimpel 2016). */
+export function gelu(options: Rest<'gelu'> = {}): Layer {
+  return { type: 'gelu', ...options };
+}
+
+/** x min(max(x + 3, 0), 6) / 6 (Howard et al. 2019). */
+export function hardswish(options: Rest<'hardswish'> = {}): Layer {
+  return { type: 'hardswish', ...options };
+}
+
+/** 1 / (1 + exp(-x)). */
+export function sigmoid(options: Rest<'sigmoid'> = {}): Layer {
+  return { type: 'sigmoid', ...options };
+}
+
+/** Hyperbolic tangent. */
+export function tanh(options: Rest<'tanh'> = {}): Layer {
+  return { type: 'tanh', ...options };
+}
+
+/** Normalises each vector of features (Ba et al. 2016), of [batch, features] or of each token of [batch, tokens, features]. */
+export function layerNorm(options: Rest<'layerNorm'> = {}): Layer {
+  return { type: 'layerNorm', ...options };
+}
+
+/** Normalises the channels of each pixel of [batch, channels, height, width]. */
+export function layerNorm2d(options: Rest<'layerNorm2d'> = {}): Layer {
+  return { type: 'layerNorm2d', ...options };
 }
 
 /** Maximum over windows; the stride is the kernel's size unless given. */
@@ -58,6 +98,49 @@ export function flatten(): Layer {
 /** In training, sets a share `p` of the values to zero and scales the others by 1 / (1 - p). */
 export function dropout(p = 0.5): Layer {
   return { type: 'dropout', p };
+}
+
+/**
+ * For the end of a residual's branch (Huang et al. 2016): in training each image is set to zero with probability `p`, and scaled
+ * by 1 / (1 - p) otherwise. Both passes of a sharpness-aware step drop the same, unless asked otherwise.
+ */
+export function stochasticDepth(p: number, options: Rest<'stochasticDepth', 'p'> = {}): Layer {
+  return { type: 'stochasticDepth', p, ...options };
+}
+
+/** A learnt factor for each channel or feature (Touvron et al. 2021); the parameter has the layer's own name. */
+export function layerScale(options: Rest<'layerScale'> = {}): Layer {
+  return { type: 'layerScale', ...options };
+}
+
+/** Multi-head self-attention over [batch, tokens, features] (Vaswani et al. 2017); its linear maps are `qkv` and `proj`. */
+export function selfAttention(numHeads: number, options: Rest<'selfAttention', 'numHeads'> = {}): Layer {
+  return { type: 'selfAttention', numHeads, ...options };
+}
+
+/** [batch, channels, height, width] to one token a pixel, [batch, height * width, channels]. */
+export function toTokens(options: Rest<'toTokens'> = {}): Layer {
+  return { type: 'toTokens', ...options };
+}
+
+/** The way back from `toTokens`; the image is square unless its height or width is given. */
+export function toImage(options: Rest<'toImage'> = {}): Layer {
+  return { type: 'toImage', ...options };
+}
+
+/** Puts a learnt token in front of the others (Dosovitskiy et al. 2021); the parameter has the layer's own name. */
+export function classToken(options: Rest<'classToken'> = {}): Layer {
+  return { type: 'classToken', ...options };
+}
+
+/** Adds a learnt vector to the token of each place (Dosovitskiy et al. 2021); the parameter has the layer's own name. */
+export function positionEmbedding(options: Rest<'positionEmbedding'> = {}): Layer {
+  return { type: 'positionEmbedding', ...options };
+}
+
+/** [batch, tokens, features] to [batch, features]: the first token, or the mean of all. */
+export function tokenPool(pool: 'class' | 'mean' = 'class', options: Rest<'tokenPool', 'pool'> = {}): Layer {
+  return { type: 'tokenPool', pool, ...options };
 }
 
 /**
@@ -99,4 +182,24 @@ export function sum(branches: Layer[][], options: Rest<'sum', 'branches'> = {}):
  */
 export function shakeShake(branches: [Layer[], Layer[]], options: Rest<'shakeShake', 'branches'> = {}): Layer {
   return { type: 'shakeShake', branches, ...options };
+}
+
+/** x * layers(x), where the layers give x's shape or one number for each channel. */
+export function gate(layers: Layer[], options: Rest<'gate', 'layers'> = {}): Layer {
+  return { type: 'gate', layers, ...options };
+}
+
+/**
+ * Weighs the channels of an image by a small net of their means (Hu et al. 2018): `fc1` to `squeezeChannels`, an activation,
+ * `fc2` back, a sigmoid; the names are torchvision's.
+ */
+export function squeezeExcitation(
+  channels: number,
+  squeezeChannels: number,
+  options: { name?: string; activation?: Layer } = {},
+): Layer {
+  const { activation = relu(), ...rest } = options;
+  const fullyConnected = (name: string, outChannels: number) => conv2d(outChannels, 1, { name });
+  const squeeze = [globalAvgPool2d(), fullyConnected('fc1', squeezeChannels), activation];
+  return gate([...squeeze, fullyConnected('fc2', channels), sigmoid()], rest);
 }

@@ -1,4 +1,4 @@
-// The table that `model.summary()` gives: one row per layer, with shapes and parameter counts.
+// The table that `model.summary()` gives: one row per layer, with shapes, parameters and costs.
 
 /** One layer of a model. */
 export interface LayerSummary {
@@ -7,7 +7,24 @@ export interface LayerSummary {
   /** Shape of the output of one image, without the batch. */
   outputShape: number[];
   parameters: number;
+  /** Multiply-adds of one image's forward pass: those of convolutions, linear maps and attention. */
+  macs: number;
+  /** Numbers that one image's forward pass leaves in memory for the backward pass. */
+  kept: number;
 }
+
+/** @internal What the native side tells of a model. */
+export interface Summarized {
+  layers: LayerSummary[];
+  parameters: number;
+  buffers: number;
+  macs: number;
+  /** Bytes of one number of an activation. */
+  activationSize: number;
+}
+
+const COLUMNS = ['layer', 'kind', 'output', 'parameters', 'multiply-adds'] as const;
+const FIRST_NUMBER = 3;
 
 /** What a model is made of. As a string it is a table. */
 export class ModelSummary {
@@ -16,29 +33,49 @@ export class ModelSummary {
   readonly parameters: number;
   /** Numbers that are kept but not trained (running statistics). */
   readonly buffers: number;
+  /** Multiply-adds of one image's forward pass. */
+  readonly macs: number;
+  readonly #activationSize: number;
 
   /** @internal */
-  constructor(summary: { layers: LayerSummary[]; parameters: number; buffers: number }) {
+  constructor(summary: Summarized) {
     this.layers = summary.layers;
     this.parameters = summary.parameters;
     this.buffers = summary.buffers;
+    this.macs = summary.macs;
+    this.#activationSize = summary.activationSize;
+  }
+
+  /**
+   * Estimated bytes that the forward pass of so many images leaves in memory for the backward pass. Scratch memory of single
+   * operations, weights, gradients and the optimizer's state come on top.
+   */
+  activationBytes(batchSize: number): number {
+    const numbers = this.layers.reduce((sum, layer) => sum + layer.kept, 0);
+    return batchSize * numbers * this.#activationSize;
   }
 
   toString(): string {
+    const number = (value: number): string => value.toLocaleString('en');
     const rows = [
-      ['layer', 'kind', 'output', 'parameters'],
+      COLUMNS,
       ...this.layers.map((layer) => [
         layer.name,
         layer.kind,
         layer.outputShape.join(' x '),
-        layer.parameters.toLocaleString('en'),
+        number(layer.parameters),
+        number(layer.macs),
       ]),
     ];
-    const widths = [0, 1, 2, 3].map((column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+    const widths = COLUMNS.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
     const pad = (cell: string, column: number): string =>
-      column === 3 ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0);
+      column < FIRST_NUMBER ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0);
     const lines = rows.map((row) => row.map(pad).join('  '));
-    const total = `${this.parameters.toLocaleString('en')} parameters, ${this.buffers.toLocaleString('en')} buffered numbers`;
-    return [...lines, total].join('\n');
+    const megabytes = (this.activationBytes(1) / 1e6).toLocaleString('en', { maximumFractionDigits: 1 });
+    const totals = [
+      `${number(this.parameters)} parameters, ${number(this.buffers)} buffered numbers`,
+      `${number(this.macs)} multiply-adds an image, about ${megabytes} MB of activations an image in training`,
+    ];
+    return [...lines, ...totals].join('\n');
   }
 }

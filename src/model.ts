@@ -7,7 +7,7 @@ import { type DatasetSource, nativeDataset, resolveDataset } from './dataset.js'
 import { FlatminError } from './errors.js';
 import type { Evaluation } from './events.js';
 import { type ModelSpec, sequentialSpec } from './model-spec.js';
-import { type LayerSummary, ModelSummary } from './model-summary.js';
+import { ModelSummary, type Summarized } from './model-summary.js';
 import type { BindingModel } from './native/binding.js';
 import { loadNative } from './native/index.js';
 import type { ModelDtype } from './options/fields.js';
@@ -149,10 +149,10 @@ export class Model {
     call(() => nativeOf(this).setNormalization(checked));
   }
 
-  /** Layers, shapes and parameter counts; print it with `String(model.summary())`. */
+  /** Layers, shapes, parameters and multiply-adds; print it with `String(model.summary())`. */
   summary(): ModelSummary {
     const summary = call(() => nativeOf(this).summary());
-    return new ModelSummary(summary as { layers: LayerSummary[]; parameters: number; buffers: number });
+    return new ModelSummary(summary as Summarized);
   }
 
   /**

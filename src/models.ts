@@ -75,6 +75,15 @@ export const wide_resnet50_2 = (options?: ZooOptions): Model => create('wide_res
 /** ResNeXt-50 32x4d for ImageNet (Xie et al. 2017); 25.0 M parameters. */
 export const resnext50_32x4d = (options?: ZooOptions): Model => create('resnext50_32x4d', options);
 
+/** EfficientNet-B0 for ImageNet (Tan and Le 2019), torchvision's names; 5.3 M parameters. */
+export const efficientnet_b0 = (options?: ZooOptions): Model => create('efficientnet_b0', options);
+
+/** ConvNeXt-T for ImageNet (Liu et al. 2022), torchvision's names; 28.6 M parameters. */
+export const convnext_tiny = (options?: ZooOptions): Model => create('convnext_tiny', options);
+
+/** ViT-S/16 for ImageNet (Dosovitskiy et al. 2021, Touvron et al. 2021), timm's names; 22.1 M parameters. */
+export const vit_s_16 = (options?: ZooOptions): Model => create('vit_s_16', options);
+
 /** Wide ResNet-16-8 for CIFAR (Zagoruyko and Komodakis 2016); 11.0 M parameters. */
 export const wrn16_8 = (options?: ZooOptions): Model => create('wrn16_8', options);
 

@@ -21,7 +21,9 @@ const groupSchema = z
     kinds: z
       .array(z.enum(KINDS))
       .default([])
-      .describe('Kinds of parameters: convWeight, linearWeight, normWeight (gamma), bias, normBias (beta), layerScale, embedding (class token, positions)'),
+      .describe(
+        'Kinds of parameters: convWeight, linearWeight, normWeight (gamma), bias, normBias (beta), layerScale, embedding (class token, positions)',
+      ),
     lr: nonNegative.optional().describe('Learning rate'),
     weightDecay: nonNegative.optional().describe('Weight decay'),
     momentum: nonNegative.optional().describe('Momentum factor (SGD)'),

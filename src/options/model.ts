@@ -1,76 +1,10 @@
-// Options of models and the spec language of their layers, as `Model.sequential` and a saved model's metadata use it.
-// Parameter names follow PyTorch: a layer's `name`, or its index in its parent's list, joined by dots.
+// Options of models and the spec language of their layers, as `Model.sequential` and a saved model's metadata use it: the
+// layers that are made of layers stand here, the others in layers.ts.
 
 import { z } from 'zod';
-import { classNames, dtype, modelDtypes, nonNegative, path, positiveInteger, seed, wholeNumber } from './fields.js';
+import { classNames, dtype, modelDtypes, path, positiveInteger, seed, wholeNumber } from './fields.js';
+import { layerName, name, simpleLayerSchema } from './layers.js';
 import { lossSchema } from './loss.js';
-
-const layerName = z.string().regex(/^[^.\s]+$/, 'a name without dots or spaces');
-const name = layerName.optional().describe("Name in the state dict (default: the layer's index in its list)");
-const kernelSize = positiveInteger.describe('Side of the square window, in pixels');
-const stride = positiveInteger.describe('Step between windows, in pixels');
-const padding = wholeNumber.default(0).describe('Zeros on each side, in pixels');
-const bias = z.boolean().default(true).describe('Add a learnt offset to each output');
-const init = z
-  .enum(['kaimingUniform', 'kaimingNormal', 'kaimingNormalFanOut'])
-  .default('kaimingUniform')
-  .describe(
-    "Initial weights: PyTorch's default (uniform, bound 1 / sqrt(fan in)), or normal with variance 2 / fan in or 2 / fan out (He et al. 2015)",
-  );
-
-const pooling = { kernelSize, stride: stride.optional(), padding };
-
-const conv2d = z.strictObject({
-  type: z.literal('conv2d'),
-  name,
-  outChannels: positiveInteger.describe('Channels of the output'),
-  kernelSize,
-  stride: stride.default(1),
-  padding,
-  groups: positiveInteger.default(1).describe('Groups of channels that do not mix'),
-  bias,
-  init,
-});
-
-const batchNorm2d = z.strictObject({
-  type: z.literal('batchNorm2d'),
-  name,
-  eps: nonNegative.default(1e-5).describe('Added to the variance'),
-  momentum: z.number().min(0).max(1).default(0.1).describe('Weight of the newest batch in the running statistics'),
-  affine: z.boolean().default(true).describe('Learn a gain and an offset for each channel'),
-  init: z.enum(['ones', 'zeros']).default('ones').describe('Initial gain; zeros let a residual start as its shortcut'),
-});
-
-const linear = z.strictObject({
-  type: z.literal('linear'),
-  name,
-  outFeatures: positiveInteger.describe('Size of the output'),
-  bias,
-  init,
-});
-const relu = z.strictObject({ type: z.literal('relu'), name });
-const relu6 = z.strictObject({ type: z.literal('relu6'), name });
-const maxPool2d = z.strictObject({ type: z.literal('maxPool2d'), ...pooling });
-const avgPool2d = z.strictObject({ type: z.literal('avgPool2d'), ...pooling });
-const globalAvgPool2d = z.strictObject({ type: z.literal('globalAvgPool2d') });
-const flatten = z.strictObject({ type: z.literal('flatten') });
-const dropout = z.strictObject({
-  type: z.literal('dropout'),
-  p: z.number().min(0).lt(1).default(0.5).describe('Share of the values set to zero in training'),
-});
-const shakeDrop = z.strictObject({
-  type: z.literal('shakeDrop'),
-  p: z.number().min(0).max(1).default(0.5).describe('Probability that an image is scaled at random in training'),
-});
-const side = z.int().default(0).describe('Zeros on this side, in pixels; a negative number cuts off');
-const zeroPad = z.strictObject({
-  type: z.literal('zeroPad'),
-  left: side,
-  right: side,
-  top: side,
-  bottom: side,
-  channels: wholeNumber.default(0).describe('Zero channels after the others'),
-});
 
 /** Layers in order, under one name; without layers the identity. */
 export interface SequentialLayer {
@@ -90,6 +24,13 @@ export interface ResidualLayer {
   activation?: 'relu' | 'none' | undefined;
 }
 
+/** x * layers(x); the layers give x's shape or one number for each channel. */
+export interface GateLayer {
+  type: 'gate';
+  name?: string | undefined;
+  layers: Layer[];
+}
+
 /** What a residual adds to its branch. */
 export type Shortcut = 'identity' | 'optionA' | { layers: Layer[] };
 
@@ -105,6 +46,7 @@ export type Layer =
   | z.input<typeof simpleLayerSchema>
   | SequentialLayer
   | ResidualLayer
+  | GateLayer
   | ParallelLayer<'concat'>
   | ParallelLayer<'sum'>
   | ParallelLayer<'shakeShake'>;
@@ -129,9 +71,20 @@ const shortcut: z.ZodType<Shortcut, Shortcut> = z.union([
   }),
 ]);
 
+const gate = z.strictObject({
+  type: z.literal('gate'),
+  name,
+  get layers(): LayerList {
+    return layerListSchema;
+  },
+});
+
 const residual = z.strictObject({
   type: z.literal('residual'),
-  name,
+  name: layerName
+    .or(z.literal(''))
+    .optional()
+    .describe("Name in the state dict; '' names its layers as if they stood in its place"),
   get shared(): z.ZodOptional<LayerList> {
     return layerListSchema.optional().describe('Layers that run first, for the branch and the shortcut alike');
   },
@@ -158,26 +111,12 @@ const parallel = <Merge extends string>(merge: Merge) =>
     },
   });
 
-const simpleLayerSchema = z.discriminatedUnion('type', [
-  conv2d,
-  batchNorm2d,
-  linear,
-  relu,
-  relu6,
-  maxPool2d,
-  avgPool2d,
-  globalAvgPool2d,
-  flatten,
-  dropout,
-  shakeDrop,
-  zeroPad,
-]);
-
 /** One layer of the spec language. */
 export const layerSchema: z.ZodType<Layer, Layer> = z.discriminatedUnion('type', [
   simpleLayerSchema,
   sequential,
   residual,
+  gate,
   parallel('concat'),
   parallel('sum'),
   parallel('shakeShake'),
@@ -233,6 +172,14 @@ export const zooSchema = z.strictObject({
     .optional()
     .describe(
       "Share of the values that dropout sets to zero in training (default: the paper's; models that have dropout)",
+    ),
+  stochasticDepth: z
+    .number()
+    .min(0)
+    .lt(1)
+    .optional()
+    .describe(
+      "Probability that the last residual is dropped in training, those before it less often (default: the paper's; EfficientNet, ConvNeXt, ViT)",
     ),
   ...creation,
 });
