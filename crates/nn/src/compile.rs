@@ -392,4 +392,17 @@ mod tests {
         }
         assert!(matches!(nodes[11..], [Node::GlobalAvgPool2d, Node::Flatten, Node::Linear(_)]));
     }
+
+    #[test]
+    fn batch_norm_takes_relu_along_in_pre_activation_blocks() {
+        let spec = zoo::spec("wrn16_8", &ZooOptions::default()).unwrap();
+        let (_, nodes) = compile(&spec).unwrap();
+        let fused = |node: &Node| matches!(node, Node::NormAct(NormAct { relu: true, .. }));
+        let Node::Residual(first) = &nodes[1] else { panic!("{:?}", nodes[1]) };
+        assert!(matches!(&first.shared[..], [node] if fused(node)));
+        assert!(matches!(&first.branch[..], [Node::Conv2d(_), node, Node::Conv2d(_)] if fused(node)));
+        let Node::Residual(second) = &nodes[2] else { panic!("{:?}", nodes[2]) };
+        assert!(matches!(&second.branch[..], [one, Node::Conv2d(_), two, Node::Conv2d(_)] if fused(one) && fused(two)));
+        assert!(fused(&nodes[nodes.len() - 4]));
+    }
 }

@@ -37,7 +37,7 @@ enum ShortcutOption {
 /// A ResNet of 6n + 2 layers: three stages of n blocks with 16, 32 and 64 channels.
 fn spec(name: &str, depth: usize, option: ShortcutOption, options: &ZooOptions) -> ModelSpec {
     let blocks = (depth - 2) / 6;
-    // As in Huang 2016, equation 4, where the first of all blocks is dropped at times, too.
+    // Huang 2016, equation 4: already the first block is dropped at times.
     let drop = |block: usize| options.stochastic_depth.unwrap_or(0.0) * block as f64 / (3 * blocks) as f64;
     model(name, CIFAR, options, |num_classes| {
         let mut layers = vec![conv3x3("conv1", 16, 1), norm("bn1"), relu()];
