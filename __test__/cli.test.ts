@@ -111,6 +111,37 @@ describe('models', () => {
     const { stdout } = await flatmin(['models']);
     expect(stdout).toMatch(/resnet20 +269,722/);
   });
+
+  it('are told about one by one', async () => {
+    const { code, stdout } = await flatmin(['models', 'wrn28_10', '--batch-size', '64', '--json']);
+    expect(code).toBe(0);
+    const model = JSON.parse(stdout);
+    expect(model).toMatchObject({ name: 'wrn28_10', parameters: 36_479_194, inputShape: [3, 32, 32], numClasses: 10 });
+    expect(model.layers.reduce((sum: number, layer: { parameters: number }) => sum + layer.parameters, 0)).toBe(
+      model.parameters,
+    );
+    // 5.2 billion, as its authors count.
+    expect(model.macs).toBe(model.layers.reduce((sum: number, layer: { macs: number }) => sum + layer.macs, 0));
+    expect(model.macs / 1e9).toBeCloseTo(5.2, 1);
+    const larger = await flatmin(['models', 'wrn28_10', '--json', '--dtype', 'bfloat16']);
+    const { memory } = JSON.parse(larger.stdout);
+    // Twice the images, half the bytes.
+    expect(memory).toMatchObject({ batchSize: 128, dtype: 'bfloat16', activations: model.memory.activations });
+    const { stdout: table } = await flatmin(['models', 'wrn28_10', '--num-classes', '100']);
+    expect(table).toMatch(/features\.stage1\.unit1\.body\.conv1\.conv +conv2d +160 x 32 x 32 +23,040/);
+    expect(table).toMatch(/batches of 128 in float32: about [\d,]+ MB/);
+  });
+
+  it.each([
+    [['resnet21'], "did you mean 'resnet20'?"],
+    [['demo', '--dropout', '0.5'], 'dropout'],
+    [['demo', 'resnet20'], 'one name'],
+    [['demo', '--input-shape', '3,32'], 'inputShape'],
+  ])('refuse %j', async (words, message) => {
+    const { code, stderr } = await flatmin(['models', ...words]);
+    expect(code).toBe(2);
+    expect(stderr).toContain(message);
+  });
 });
 
 it('the JSON Schema of a config file is printed', async () => {

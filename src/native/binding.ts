@@ -239,6 +239,7 @@ export interface Binding {
   info(): NativeInfo;
   zooNames(): string[];
   zooSpec(name: string, options: object): object;
+  specSummary(spec: object, options: { dtype?: string }): object;
   readonly BindingTensor: BindingTensorStatic;
   readonly BindingDataset: BindingDatasetStatic;
   readonly BindingModel: BindingModelStatic;

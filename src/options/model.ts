@@ -164,7 +164,9 @@ export const zooSchema = z.strictObject({
   zeroInitResidual: z
     .boolean()
     .optional()
-    .describe('Start the last gain of each residual at 0, and the residual so as its shortcut (ImageNet ResNets)'),
+    .describe(
+      'Start the last gain of each residual at 0, and the residual so as its shortcut (nets with a batch norm at the end of residuals)',
+    ),
   dropout: z
     .number()
     .min(0)
@@ -179,7 +181,15 @@ export const zooSchema = z.strictObject({
     .lt(1)
     .optional()
     .describe(
-      "Probability that the last residual is dropped in training, those before it less often (default: the paper's; EfficientNet, ConvNeXt, ViT)",
+      "Probability that the last residual is dropped in training, those before it less often (default: the paper's; CIFAR ResNets, EfficientNet, ConvNeXt, ViT)",
+    ),
+  shakeDrop: z
+    .number()
+    .min(0)
+    .max(1)
+    .optional()
+    .describe(
+      "Probability that ShakeDrop scales the last residual in training, those before it less often (default: the paper's; PyramidNets)",
     ),
   ...creation,
 });

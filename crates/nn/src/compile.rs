@@ -140,7 +140,7 @@ impl Builder {
         for (index, layer) in layers.iter().enumerate() {
             let name = layer.name().map_or_else(|| (first + index).to_string(), str::to_owned);
             let mut site = Site { name: format!("{prefix}{name}"), kind: layer.kind(), input: flow.shape };
-            if name.is_empty() && matches!(layer, Layer::Residual(_)) {
+            if name.is_empty() && layer.joins_branches() {
                 site.name = prefix.trim_end_matches('.').to_owned();
                 flow = self.layer(layer, site, flow.owned, nodes)?;
                 continue;
@@ -391,5 +391,18 @@ mod tests {
             assert!(matches!(block.tail, Some(NormAct { relu: true, .. })));
         }
         assert!(matches!(nodes[11..], [Node::GlobalAvgPool2d, Node::Flatten, Node::Linear(_)]));
+    }
+
+    #[test]
+    fn batch_norm_takes_relu_along_in_pre_activation_blocks() {
+        let spec = zoo::spec("wrn16_8", &ZooOptions::default()).unwrap();
+        let (_, nodes) = compile(&spec).unwrap();
+        let fused = |node: &Node| matches!(node, Node::NormAct(NormAct { relu: true, .. }));
+        let Node::Residual(first) = &nodes[1] else { panic!("{:?}", nodes[1]) };
+        assert!(matches!(&first.shared[..], [node] if fused(node)));
+        assert!(matches!(&first.branch[..], [Node::Conv2d(_), node, Node::Conv2d(_)] if fused(node)));
+        let Node::Residual(second) = &nodes[2] else { panic!("{:?}", nodes[2]) };
+        assert!(matches!(&second.branch[..], [one, Node::Conv2d(_), two, Node::Conv2d(_)] if fused(one) && fused(two)));
+        assert!(fused(&nodes[nodes.len() - 4]));
     }
 }

@@ -170,12 +170,6 @@ impl Model {
 
     /// Layers, shapes, parameters and costs.
     pub fn summary(&self) -> Summary {
-        Summary {
-            layers: self.rows.clone(),
-            parameters: self.parameters.parameter_count() as i64,
-            buffers: self.buffers.element_count() as i64,
-            macs: self.rows.iter().map(|row| row.macs).sum(),
-            activation_size: self.dtype().compute_kind().elt_size_in_bytes() as i64,
-        }
+        Summary::new(self.rows.clone(), self.buffers.element_count() as i64, self.dtype())
     }
 }

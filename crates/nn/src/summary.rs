@@ -2,6 +2,11 @@
 
 use serde::Serialize;
 
+use crate::compile::compile;
+use crate::dtype::Dtype;
+use crate::error::Result;
+use crate::spec::ModelSpec;
+
 /// Layers in the order in which they run, and totals.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -15,6 +20,28 @@ pub struct Summary {
     pub macs: i64,
     /// Bytes of one number of an activation.
     pub activation_size: i64,
+}
+
+impl Summary {
+    /// What the model of a spec is made of, told without making it.
+    ///
+    /// # Errors
+    /// `ERR_FLATMIN_OPTION` or `ERR_FLATMIN_SHAPE`, naming the layer that does not fit.
+    pub fn of(spec: &ModelSpec, dtype: Dtype) -> Result<Self> {
+        let (plan, _) = compile(spec)?;
+        let buffers = plan.norms.iter().map(|(_, channels)| 2 * channels).sum();
+        Ok(Self::new(plan.rows, buffers, dtype))
+    }
+
+    pub(crate) fn new(layers: Vec<LayerSummary>, buffers: i64, dtype: Dtype) -> Self {
+        Self {
+            parameters: layers.iter().map(|row| row.parameters).sum(),
+            buffers,
+            macs: layers.iter().map(|row| row.macs).sum(),
+            activation_size: dtype.compute_kind().elt_size_in_bytes() as i64,
+            layers,
+        }
+    }
 }
 
 /// One layer. A residual's row stands after those of its layers and tells the shape of the sum.

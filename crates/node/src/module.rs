@@ -1,6 +1,6 @@
 //! Functions of the module: preparing libtorch, what was loaded, and the model zoo.
 
-use flatmin_nn::zoo;
+use flatmin_nn::{Dtype, ModelSpec, Summary, zoo};
 use flatmin_torch_ext::{configure, cpu_capability, num_threads, set_num_threads, torch_version};
 use napi_derive::napi;
 use serde::Deserialize;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::compute;
 use crate::errors::{OrThrow, wrong_option};
-use crate::json::{options_or_default, to_json};
+use crate::json::{self, options_or_default, to_json};
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -71,4 +71,18 @@ pub fn zoo_names() -> Vec<String> {
 pub fn zoo_spec(name: String, options: Option<Value>) -> napi::Result<Value> {
     let options = options_or_default("zooSpec", options)?;
     to_json(&zoo::spec(&name, &options).or_throw()?)
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct SummaryOptions {
+    dtype: Dtype,
+}
+
+/// Layers, shapes, parameters and costs of the model of a spec, without making it.
+#[napi(ts_args_type = "spec: object, options?: { dtype?: string }", ts_return_type = "object")]
+pub fn spec_summary(spec: Value, options: Option<Value>) -> napi::Result<Value> {
+    let SummaryOptions { dtype } = options_or_default("specSummary", options)?;
+    let spec: ModelSpec = json::options("model spec", spec)?;
+    to_json(&Summary::of(&spec, dtype).or_throw()?)
 }

@@ -97,6 +97,12 @@ impl Layer {
         }
     }
 
+    /// Whether it has layers of its own that end in one output: only then it may have the name `""`, and its layers the
+    /// names of the list that it stands in.
+    pub(crate) fn joins_branches(&self) -> bool {
+        matches!(self, Self::Residual(_) | Self::Concat(_) | Self::Sum(_) | Self::ShakeShake(_))
+    }
+
     /// The name it was given; without one its index in its list serves.
     pub fn name(&self) -> Option<&str> {
         match self {

@@ -63,7 +63,7 @@ impl Block {
 }
 
 fn spec(name: &str, block: Block, blocks: [usize; 4], options: &ZooOptions) -> ModelSpec {
-    let last_gamma = if options.zero_init_residual { GammaInit::Zeros } else { GammaInit::Ones };
+    let last_gamma = options.last_gamma();
     model(name, IMAGENET, options, |num_classes| {
         let mut layers =
             vec![plain_conv("conv1", 64, 7, 2), batch_norm("bn1", GammaInit::Ones), relu(), max_pool(3, 2, 1)];

@@ -3,17 +3,25 @@
 mod cifar_resnet;
 mod convnext;
 mod demo;
+mod densenet;
 mod efficientnet;
 mod imagenet_resnet;
+mod keras_resnet;
+mod mobilenet_v2;
 mod parts;
+mod preact_resnet;
+mod pyramidnet;
+mod resnext;
+mod shake_shake;
 mod units;
+mod vgg;
 mod vit;
 mod wide_resnet;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::spec::ModelSpec;
+use crate::spec::{GammaInit, ModelSpec};
 
 /// What can be changed about a model of the zoo.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -35,6 +43,10 @@ pub struct ZooOptions {
     /// (Huang 2016). The paper's unless given.
     #[serde(default)]
     pub stochastic_depth: Option<f64>,
+    /// Probability that ShakeDrop scales the last residual; those before it are scaled less often, in equal steps (Yamada
+    /// 2018, equation 2). The paper's unless given.
+    #[serde(default)]
+    pub shake_drop: Option<f64>,
 }
 
 impl ZooOptions {
@@ -44,10 +56,15 @@ impl ZooOptions {
             ("zeroInitResidual", self.zero_init_residual),
             ("dropout", self.dropout.is_some()),
             ("stochasticDepth", self.stochastic_depth.is_some()),
+            ("shakeDrop", self.shake_drop.is_some()),
         ]
         .into_iter()
         .filter_map(|(name, given)| given.then_some(name))
         .collect()
+    }
+
+    fn last_gamma(&self) -> GammaInit {
+        if self.zero_init_residual { GammaInit::Zeros } else { GammaInit::Ones }
     }
 }
 
@@ -62,7 +79,15 @@ struct Entry {
 /// A file a family.
 const FAMILIES: &[&[Entry]] = &[
     cifar_resnet::MODELS,
+    keras_resnet::MODELS,
+    preact_resnet::MODELS,
     wide_resnet::MODELS,
+    resnext::MODELS,
+    densenet::MODELS,
+    vgg::MODELS,
+    mobilenet_v2::MODELS,
+    pyramidnet::MODELS,
+    shake_shake::MODELS,
     imagenet_resnet::MODELS,
     efficientnet::MODELS,
     convnext::MODELS,

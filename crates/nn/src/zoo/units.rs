@@ -68,9 +68,14 @@ pub(super) fn activation() -> Vec<Layer> {
     vec![batch_norm("bn", GammaInit::Ones), relu()]
 }
 
-/// Convolution, batch norm and ReLU; without the ReLU where the block ends a branch.
+/// Convolution and batch norm.
+pub(super) fn conv_norm(filters: Filters, gamma: GammaInit) -> Vec<Layer> {
+    vec![filters.named("conv"), batch_norm("bn", gamma)]
+}
+
+/// Convolution, batch norm and, where no addition follows, ReLU.
 pub(super) fn conv_block(name: &str, filters: Filters, gamma: GammaInit, relus: bool) -> Layer {
-    let mut layers = vec![filters.named("conv"), batch_norm("bn", gamma)];
+    let mut layers = conv_norm(filters, gamma);
     layers.extend(relus.then(relu));
     sequential(name, layers)
 }
@@ -83,6 +88,18 @@ pub(super) fn conv_blocks(convolutions: &[Filters], last_gamma: GammaInit) -> Ve
         conv_block(&format!("conv{}", index + 1), filters, gamma, index < last)
     };
     convolutions.iter().enumerate().map(block).collect()
+}
+
+/// relu(branch(x) + shortcut(x)).
+pub(super) fn unit(name: String, branch: Layer, shortcut: Shortcut, shortcut_name: &str) -> Layer {
+    Layer::Residual(Residual {
+        name: Some(name),
+        shared: vec![],
+        layers: vec![branch],
+        shortcut,
+        shortcut_name: shortcut_name.into(),
+        activation: Activation::Relu,
+    })
 }
 
 /// A unit of which every convolution follows a batch norm and a ReLU (He 2016b). A projection reads what the first of them

@@ -1,8 +1,8 @@
 //! Wide ResNets for CIFAR (Zagoruyko 2016, table 1): pre-activation blocks with k times the channels; named as in
 //! pytorchcv.
 
-use super::parts::sequential;
-use super::units::{Filters, activation, basic, net, pre_activation_unit, stages};
+use super::preact_resnet::pre_activation_net;
+use super::units::basic;
 use super::{Entry, ZooOptions};
 use crate::spec::ModelSpec;
 
@@ -17,17 +17,8 @@ pub(super) const MODELS: &[Entry] = &[
 
 /// A net of `depth` = 6n + 4 layers: three stages of n units with 16, 32 and 64 times `width` channels.
 fn spec(depth: usize, width: i64, options: &ZooOptions) -> ModelSpec {
-    let mut in_channels = 16;
-    let units = stages(&[(depth - 4) / 6; 3], |name, stage, stride| {
-        let out_channels = [16, 32, 64][stage] * width;
-        let unit = pre_activation_unit(name, in_channels, &basic(out_channels, stride), options.dropout.unwrap_or(0.0));
-        in_channels = out_channels;
-        unit
-    });
-    let mut features = vec![Filters::new(16, 3, 1).named("init_block")];
-    features.extend(units);
-    features.push(sequential("post_activ", activation()));
-    net(&format!("wrn{depth}_{width}"), options, features)
+    let stages = [16, 32, 64].map(|channels| ((depth - 4) / 6, channels * width));
+    pre_activation_net(&format!("wrn{depth}_{width}"), 16, &stages, basic, options)
 }
 
 #[cfg(test)]
