@@ -4,7 +4,7 @@ import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { datasets, layers, Model, models, SGD, Tensor } from '../src/index.js';
+import { ASAM, datasets, layers, Model, models, SGD, Tensor } from '../src/index.js';
 import { convBatch, convNet, errorOf, expectClose, linearNet, numbersOf, weightsOf } from './support.js';
 
 /** A gray image of 8 x 8 pixels. */
@@ -48,6 +48,43 @@ describe('Model.sequential', () => {
       'c',
       'd',
     ]);
+  });
+
+  it('takes tokens, attention and gates, and steps them sharpness-aware', async () => {
+    const model = Model.sequential(
+      [
+        layers.conv2d(8, 2, { stride: 2, name: 'patches' }),
+        layers.residual([layers.squeezeExcitation(8, 2, { name: 'se' })], { activation: 'none' }),
+        layers.toTokens(),
+        layers.classToken({ name: 'cls_token' }),
+        layers.positionEmbedding({ name: 'pos_embed' }),
+        layers.residual(
+          [
+            layers.layerNorm(),
+            layers.selfAttention(2, { name: 'attn' }),
+            layers.layerScale(),
+            layers.stochasticDepth(0.5),
+          ],
+          { name: '', activation: 'none' },
+        ),
+        layers.residual([layers.linear(16), layers.gelu(), layers.linear(8)], { activation: 'none' }),
+        layers.tokenPool('mean'),
+        layers.linear(3),
+      ],
+      { inputShape: [1, 4, 4] },
+    );
+    expect(Object.keys(await model.stateDict())).toEqual(
+      expect.arrayContaining(['1.se.fc1.weight', 'cls_token', 'pos_embed', 'attn.qkv.weight', '6.2.bias', '8.weight']),
+    );
+    const images = Tensor.from(
+      Float32Array.from({ length: 64 }, (_, index) => Math.sin(index)),
+      [4, 1, 4, 4],
+    );
+    const optimizer = new ASAM(
+      new SGD(model, { lr: 0.1, groups: [{ kinds: ['embedding', 'layerScale'], weightDecay: 0 }] }),
+    );
+    const step = await optimizer.step({ images, labels: [0, 1, 2, 0] });
+    expect(step.perturbedLoss).toBeGreaterThan(step.loss);
   });
 
   it('takes branches, joined, added or mixed', async () => {

@@ -1,7 +1,7 @@
 """Makes the golden values that `crates/nn/tests/models.rs` compares the zoo with: logits, loss and gradients of the reference
 implementations, float64, evaluating and training.
 
-usage: .cache/models/bin/python __test__/goldens/make_models.py [MODEL...]      (from the root; README.md says how that Python is made)
+usage: "$(benchmarks/peers/venv.sh models)" __test__/goldens/make_models.py [MODEL...]      (from the root)
 The references stand in models_cifar.py and models_imagenet.py, the starting numbers in formula.py.
 """
 import importlib.metadata

@@ -1,4 +1,4 @@
-"""Times whole training steps of a CIFAR ResNet in PyTorch with SGD, or with SAM or ASAM as published, on synthetic data.
+"""Times whole training steps in PyTorch with SGD, or with SAM or ASAM as published, on synthetic data.
 
 Variants: nchw (fp32, eager), channels_last, channels_last_bf16 (autocast), and each of them compiled by torch.compile.
 """
@@ -9,21 +9,20 @@ import time
 import torch
 import torch.nn.functional as F
 
+import nets
 import protocol
-import resnet_cifar
 from published_asam import minimizer
 
 LAYOUTS = ["nchw", "channels_last", "channels_last_bf16"]
 VARIANTS = LAYOUTS + [f"{layout}_compiled" for layout in LAYOUTS]
-NUM_CLASSES = 10
 
 
-def batches(count, batch, memory_format, generator):
-    """Pairs of images [batch, 3, 32, 32] and labels [batch], normalised as CIFAR would be."""
+def batches(count, arguments, memory_format, generator):
+    """Pairs of normalised images [batch, channels, height, width] and labels [batch]."""
     return [
         (
-            torch.randn(batch, 3, 32, 32, generator=generator).to(memory_format=memory_format),
-            torch.randint(NUM_CLASSES, (batch,), generator=generator),
+            torch.randn(arguments.batch, *arguments.input_shape, generator=generator).to(memory_format=memory_format),
+            torch.randint(arguments.num_classes, (arguments.batch,), generator=generator),
         )
         for _ in range(count)
     ]
@@ -34,7 +33,7 @@ def make_step(arguments):
     compiled = arguments.variant.endswith("_compiled")
     layout = arguments.variant.removesuffix("_compiled")
     memory_format = torch.contiguous_format if layout == "nchw" else torch.channels_last
-    model = resnet_cifar.build(arguments.model, NUM_CLASSES).to(memory_format=memory_format).train()
+    model = nets.build(arguments.model, arguments.num_classes).to(memory_format=memory_format).train()
     forward = torch.compile(model) if compiled else model
 
     def loss_of(images, labels):
@@ -64,7 +63,9 @@ def make_step(arguments):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", choices=list(resnet_cifar.BLOCKS), default="resnet20")
+    parser.add_argument("--model", default="resnet20", help="one of flatmin's models that PyTorch has, too")
+    parser.add_argument("--input-shape", type=lambda text: [int(size) for size in text.split(",")], default=[3, 32, 32], help="channels,height,width")
+    parser.add_argument("--num-classes", type=int, default=10)
     parser.add_argument("--optimizer", choices=["sgd", "sam", "asam"], default="asam")
     parser.add_argument("--variant", choices=VARIANTS, default="nchw")
     parser.add_argument("--batch", type=int, default=128)
@@ -76,7 +77,7 @@ def main():
     torch.manual_seed(1)
 
     step, memory_format, parameters = make_step(arguments)
-    pool = batches(8, arguments.batch, memory_format, torch.Generator().manual_seed(2))
+    pool = batches(8, arguments, memory_format, torch.Generator().manual_seed(2))
     taken = 0
 
     def run_steps(count):

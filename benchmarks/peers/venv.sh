@@ -1,16 +1,25 @@
 #!/usr/bin/env bash
 # Makes the virtual environment of the PyTorch peers once, and prints the path of its Python on stdout (progress goes to stderr).
 # It lies in flatmin's cache folder, takes about 5 GB (the wheel needs its CUDA libraries even on a CPU), and is made anew when requirements.txt changes.
+# `venv.sh models` adds the libraries whose models flatmin's are compared with.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${FLATMIN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/flatmin}
 venv=$cache/peers-venv
 python=${PYTHON:-python3}
-# Written last: a venv without it is one whose installation was cut short.
-stamp=$venv/requirements.installed
 
-if ! cmp -s "$here/requirements.txt" "$stamp"; then
+install() { "$venv/bin/python" -m pip install --no-input --disable-pip-version-check -r "$1" >&2; }
+
+# A stamp is written last: without it the installation was cut short.
+is_installed() { cmp -s "$1" "$venv/$(basename "$1" .txt).installed"; }
+stamp() { cp "$1" "$venv/$(basename "$1" .txt).installed"; }
+
+wanted=("$here/requirements.txt")
+if [ "${1:-}" = models ]; then wanted+=("$here/../../__test__/goldens/requirements-models.txt"); fi
+
+for requirements in "${wanted[@]}"; do
+  if is_installed "$requirements"; then continue; fi
   if ! "$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' >&2; then
     echo "peers: '$python' must be Python 3.10 or newer with the venv module (Debian: apt install python3-venv); set PYTHON to another one" >&2
     exit 1
@@ -18,11 +27,11 @@ if ! cmp -s "$here/requirements.txt" "$stamp"; then
   mkdir -p "$cache"
   exec 9>"$cache/peers-venv.lock"
   if command -v flock >&2; then flock 9; fi
-  if ! cmp -s "$here/requirements.txt" "$stamp"; then
-    echo "peers: installing PyTorch in $venv" >&2
-    "$python" -m venv --clear "$venv" >&2
-    "$venv/bin/python" -m pip install --no-input --disable-pip-version-check -r "$here/requirements.txt" >&2
-    cp "$here/requirements.txt" "$stamp"
+  if ! is_installed "$requirements"; then
+    echo "peers: installing $(basename "$requirements") in $venv" >&2
+    if [ "$requirements" = "$here/requirements.txt" ]; then "$python" -m venv --clear "$venv" >&2; fi
+    install "$requirements"
+    stamp "$requirements"
   fi
-fi
+done
 echo "$venv/bin/python"

@@ -13,8 +13,8 @@ export type PeerHead = Readonly<Record<string, unknown>>;
 
 const FOLDER = fileURLToPath(new URL('../../benchmarks/peers/', import.meta.url));
 
-/** The Python of the peers' virtual environment, which is made when it is missing. */
-export async function peerPython(): Promise<string> {
+/** The Python of the peers' virtual environment, which is made when it is missing; `models` adds the libraries of models. */
+export async function peerPython(addition?: 'models'): Promise<string> {
   const script = `${FOLDER}venv.sh`;
   if (!existsSync(script)) {
     throw new FlatminError(
@@ -23,7 +23,9 @@ export async function peerPython(): Promise<string> {
     );
   }
   try {
-    const { stdout } = await promisify(execFile)('bash', [script], { maxBuffer: 2 ** 26 });
+    const { stdout } = await promisify(execFile)('bash', addition ? [script, addition] : [script], {
+      maxBuffer: 2 ** 26,
+    });
     return stdout.trim();
   } catch (error) {
     throw new FlatminError(

@@ -1,4 +1,7 @@
-// `flatmin bench train`: whole training steps on synthetic CIFAR images, run by the addon's own loop, beside PyTorch's variants.
+// `flatmin bench train`: whole training steps on synthetic images, run by the addon's own loop, beside PyTorch's variants.
+import { call } from '../call.js';
+import type { ModelSpec } from '../model-spec.js';
+import { loadNative } from '../native/index.js';
 import type { ModelDtype } from '../options/fields.js';
 import { type Answers, alternate, type Contender } from './alternate.js';
 import { METHODS, type Method, optimizerConfig } from './methods.js';
@@ -71,11 +74,13 @@ export async function benchTrain(options: TrainBenchOptions): Promise<Record<str
 /** Starts the variants one after the other; one that cannot run here (no compiler for torch.compile) is told, not fatal. */
 async function startPeers(options: TrainBenchOptions): Promise<Started[]> {
   const { model, optimizer, batch, threads, warmup } = options;
-  const python = await peerPython();
+  const python = await peerPython('models');
+  const { inputShape, numClasses } = call(() => loadNative().zooSpec(model, {})) as ModelSpec;
   const started: Started[] = [];
   for (const name of options.variants) {
     options.onBlock?.(0, name);
-    const args = { model, optimizer, variant: name, batch, threads, warmup };
+    const shape = { 'input-shape': inputShape, 'num-classes': numClasses };
+    const args = { model, ...shape, optimizer, variant: name, batch, threads, warmup };
     const flags = Object.entries(args).flatMap(([key, value]) => [`--${key}`, String(value)]);
     try {
       started.push({ name, ...(await Peer.start(name, python, 'torch_asam_train.py', flags)) });

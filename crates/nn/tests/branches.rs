@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{IGNORE, STAGE, close, copy_of, gradient_of, images, model, scramble};
+use common::{STAGE, close, expect_equal, images, model};
 use flatmin_nn::{Dtype, Model, Pass, Statistics};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
@@ -21,24 +21,6 @@ fn norm_relu(x: &Tensor, gamma: &Tensor, beta: &Tensor) -> Tensor {
 fn conv_spec(name: &str, channels: i64, kernel: i64, stride: i64) -> Value {
     json!({ "type": "conv2d", "name": name, "outChannels": channels, "kernelSize": kernel, "stride": stride,
             "padding": kernel / 2, "bias": false })
-}
-
-/// Logits and gradients of a net against those of a formula over copies of its parameters.
-fn expect_equal(mut net: Model, formula: impl Fn(&Tensor, &dyn Fn(&str) -> Tensor) -> Tensor) {
-    scramble(&mut net);
-    let x = images(&net, 4);
-    let names: Vec<String> = net.parameters().segments().iter().map(|segment| segment.name.clone()).collect();
-    let copies: Vec<(String, Tensor)> = names.into_iter().map(|name| (name.clone(), copy_of(&net, &name))).collect();
-    let parameter = |name: &str| copies.iter().find(|copy| copy.0 == name).unwrap().1.shallow_clone();
-    let expected = formula(&x, &parameter);
-    let logits = net.forward(&x, IGNORE).unwrap();
-    close(&logits, &expected, 1e-11 * f64::try_from(expected.abs().max()).unwrap());
-    logits.square().sum(Kind::Double).backward();
-    expected.square().sum(Kind::Double).backward();
-    for (name, copy) in &copies {
-        let scale = f64::try_from(copy.grad().abs().max()).unwrap();
-        close(&gradient_of(&net, name), &copy.grad(), 1e-10 * scale.max(1.0));
-    }
 }
 
 fn pooled(x: &Tensor) -> Tensor {

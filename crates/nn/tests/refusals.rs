@@ -48,6 +48,19 @@ fn shapes_that_do_not_fit_name_the_layer_and_its_input() {
     expect(parallel("concat", half), shape, &["branch 1 of 'block' (concat)", "[3, 4, 4]", "[3, 8, 8]"]);
     expect(parallel("sum", more.clone()), shape, &["branch 1 of 'block' (sum)", "[4, 8, 8]", "[3, 8, 8]"]);
     expect(parallel("shakeShake", more), shape, &["branch 1 of 'block' (shakeShake)", "[4, 8, 8]"]);
+    expect(
+        json!([{ "type": "selfAttention", "numHeads": 2 }]),
+        shape,
+        &["'0' (selfAttention)", "[3, 8, 8]", "toTokens"],
+    );
+    let tokens = |layer: Value| json!([{ "type": "toTokens" }, layer]);
+    let heads = tokens(json!({ "type": "selfAttention", "numHeads": 2 }));
+    expect(heads, shape, &["'1' (selfAttention)", "[64, 3]", "numHeads"]);
+    expect(tokens(json!({ "type": "toImage", "height": 5 })), shape, &["'1' (toImage)", "[64, 3]", "5 x 12"]);
+    expect(json!([{ "type": "layerNorm" }]), shape, &["'0' (layerNorm)", "[3, 8, 8]", "[tokens, features]"]);
+    let gate =
+        json!([{ "type": "gate", "name": "se", "layers": [{ "type": "conv2d", "outChannels": 2, "kernelSize": 1 }] }]);
+    expect(gate, shape, &["'se' (gate)", "[2, 8, 8]", "[3, 8, 8]", "each channel"]);
     let cut = json!([{ "type": "zeroPad", "left": -4, "right": -4 }]);
     expect(cut, shape, &["'0' (zeroPad)", "[3, 8, 8]", "negative"]);
 }
