@@ -166,6 +166,21 @@ describe('Model.sequential', () => {
 });
 
 describe('models', () => {
+  it('has a function for each name', () => {
+    const functions = models as unknown as Record<string, (options?: object) => Model>;
+    for (const name of models.names()) expect(functions[name], name).toBeTypeOf('function');
+    expect(functions['densenet_bc_100_12']?.({ numClasses: 7 })).toMatchObject({ numClasses: 7 });
+  });
+
+  it('tells what a model is made of without making it', () => {
+    const options = { numClasses: 7, inputShape: [3, 16, 16] as [number, number, number], dtype: 'bfloat16' as const };
+    using model = models.create('wrn16_8', options);
+    const summary = models.summary('wrn16_8', options);
+    expect(summary).toEqual(model.summary());
+    expect(summary.activationBytes(3)).toBe(model.summary().activationBytes(3));
+    expect(models.spec('wrn16_8', options)).toEqual(model.spec);
+  });
+
   it('lists what it can create', () => {
     expect(models.names()).toEqual(
       expect.arrayContaining(['resnet20', 'resnet32', 'resnet44', 'resnet56', 'resnet110', 'demo']),

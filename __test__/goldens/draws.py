@@ -38,7 +38,7 @@ class Scaled(torch.autograd.Function):
 
 
 class ShakeDrop(torch.nn.Module):
-    """Yamada 2018, equation 6."""
+    """Yamada 2018 (arXiv 1802.02375)."""
 
     def __init__(self, index, p):
         super().__init__()
@@ -55,7 +55,7 @@ class ShakeDrop(torch.nn.Module):
 
 
 class ShakeShake(torch.nn.Module):
-    """Gastaldi 2017, section 1.1."""
+    """Gastaldi 2017 (arXiv 1705.07485)."""
 
     def __init__(self, index):
         super().__init__()

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{STAGE, close, expect_equal, images, model};
-use flatmin_nn::{Pass, Statistics};
+use flatmin_nn::{Dtype, Model, Pass, Statistics};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
@@ -163,6 +163,29 @@ fn draws_follow_the_mask_seed_and_the_layer() {
         let (second, _) = factors(&twice, 7);
         assert!((second - forward.square()).abs().max().double_value(&[]) > 0.1);
     }
+}
+
+/// Draws are the same in every dtype, so that only rounding tells them apart.
+#[test]
+fn random_layers_draw_alike_in_every_dtype() {
+    let layers = json!([
+        conv_spec("stem", 8, 3, 1),
+        { "type": "residual", "activation": "none", "layers": [
+            { "type": "shakeShake", "branches": [[conv_spec("a", 8, 3, 1)], [conv_spec("b", 8, 3, 1)]] },
+            { "type": "shakeDrop" } ] },
+        { "type": "concat", "branches": [[], [{ "type": "zeroPad", "channels": 3 }, conv_spec("c", 3, 1, 1)]] },
+        { "type": "relu6" }, { "type": "globalAvgPool2d" }, { "type": "flatten" },
+    ]);
+    let logits = |dtype: Dtype| {
+        let net = Model::new(common::spec([2, 6, 6], 11, layers.clone()), dtype, 3).unwrap();
+        let logits = net.forward(&images(&net, 8), STAGE).unwrap();
+        logits.sum(Kind::Double).backward();
+        logits.detach().to_kind(Kind::Double)
+    };
+    let expected = logits(Dtype::Float64);
+    close(&logits(Dtype::Float32), &expected, 1e-6);
+    close(&logits(Dtype::BFloat16), &expected, 0.02);
+    assert!(expected.std(false).double_value(&[]) > 0.1);
 }
 
 #[test]

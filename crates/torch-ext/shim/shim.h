@@ -16,10 +16,16 @@ void flatmin_free_error(char* error);
 void flatmin_install_allocator(void);
 
 // conv.cpp
-// Batch, input height and width, output height and width, input channels, output channels, stride, padding; then x, dy and
-// where dW goes, all bfloat16 and channels-last.
-typedef void (*flatmin_weight_gradient)(const int64_t* sizes, const void* x, const void* dy, void* dw);
-char* flatmin_conv2d(flatmin_weight_gradient kernel, const at::Tensor* x, const at::Tensor* weight, int64_t stride,
+// A kernel gets batch, input height and width, output height and width, input channels, output channels, stride, padding; then
+// two arrays to read and one to write, dense and channels-last. A null kernel stands for libtorch's own.
+typedef void (*flatmin_conv_kernel)(const int64_t* sizes, const void* first, const void* second, void* out);
+struct flatmin_conv_kernels {
+  flatmin_conv_kernel forward;          // x, weight -> y
+  flatmin_conv_kernel input_gradient;   // dy, weight -> dx
+  flatmin_conv_kernel weight_gradient;  // x, dy -> dW
+};
+// `kernels` must live as long as the process.
+char* flatmin_conv2d(const flatmin_conv_kernels* kernels, const at::Tensor* x, const at::Tensor* weight, int64_t stride,
                      int64_t padding, at::Tensor** out);
 
 // norm_act.cpp

@@ -1,17 +1,21 @@
-//! A convolution whose backward pass is faster than libtorch's where that one is slow: 3 x 3 filters over bfloat16 images
-//! with few channels.
+//! Convolutions with 3 x 3 filters whose passes are faster than libtorch's where kernels of our own are: Winograd's for
+//! stride 1, and a weight gradient of their own for bfloat16 images with few channels.
 
 use std::ffi::c_void;
+use std::marker::PhantomData;
 
+use half::bf16;
 use tch::{Kind, Tensor};
 
-use crate::cpu::Slab;
-use crate::cpu::conv::{Convolution, KERNEL, weight_gradient};
+use crate::cpu::conv::{Convolution, KERNEL, weight_gradient_of_pairs};
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::conv::{Lanes, winograd};
+use crate::cpu::{Number, Slab};
 use crate::error::{Result, check};
-use crate::ffi;
+use crate::ffi::{self, ConvolutionKernels};
 
-/// The convolution of `x [batch, in, height, width]` with `weight [out, in, 3, 3]`, both bfloat16 on the CPU; None where
-/// libtorch's own serves better. Its backward pass has no derivative of its own.
+/// The convolution of `x [batch, in, height, width]` with `weight [out, in, 3, 3]`, float32 or bfloat16 on the CPU; None
+/// where libtorch's own serves better. Its backward pass has no derivative of its own.
 ///
 /// # Errors
 /// If libtorch cannot (shapes that do not fit, no memory).
@@ -25,19 +29,88 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, stride: i64, padding: i64) -> Result<
     if stride < 1 || padding < 0 {
         return Ok(None);
     }
-    let fits = [x.kind(), weight.kind()] == [Kind::BFloat16; 2]
+    let fits = x.kind() == weight.kind()
         && [filter_channels, filter_height, filter_width] == [in_channels, kernel, kernel]
         && height.min(width) + 2 * padding >= kernel;
     let output = [height, width].map(|size| (size + 2 * padding - kernel) / stride + 1);
     let sizes = [batch, height, width, output[0], output[1], in_channels, out_channels, stride, padding];
-    if !(fits && convolution(&sizes).is_supported()) {
-        return Ok(None);
-    }
+    let Some(kernels) = fits.then(|| kernels(&convolution(&sizes), x.kind())).flatten() else { return Ok(None) };
     let mut out = std::ptr::null_mut();
     // SAFETY: both tensors live through the call; on success `out` is a new tensor that the returned value owns.
     unsafe {
-        check(ffi::flatmin_conv2d(kernel_of_shim, x.as_ptr(), weight.as_ptr(), stride, padding, &mut out))?;
+        check(ffi::flatmin_conv2d(kernels, x.as_ptr(), weight.as_ptr(), stride, padding, &mut out))?;
         Ok(Some(Tensor::from_ptr(out)))
+    }
+}
+
+/// What is faster than libtorch for a convolution over numbers of this kind.
+fn kernels(convolution: &Convolution, kind: Kind) -> Option<&'static ConvolutionKernels> {
+    static OF_PAIRS: ConvolutionKernels =
+        ConvolutionKernels { forward: None, input_gradient: None, weight_gradient: Some(pairs) };
+    #[cfg(target_arch = "x86_64")]
+    if convolution.suits_winograd() {
+        match kind {
+            Kind::Float => return Some(const { &of_winograd::<f32>() }),
+            Kind::BFloat16 => return Some(const { &of_winograd::<bf16>() }),
+            _ => {}
+        }
+    }
+    (kind == Kind::BFloat16 && convolution.can_pair()).then_some(&OF_PAIRS)
+}
+
+#[cfg(target_arch = "x86_64")]
+const fn of_winograd<E: Lanes>() -> ConvolutionKernels {
+    extern "C" fn forward<E: Lanes>(sizes: *const i64, x: *const c_void, weight: *const c_void, y: *mut c_void) {
+        let call = Call::<E>::new(sizes);
+        winograd::forward(&call.convolution, call.input(x), call.weight(weight), call.output(y));
+    }
+    extern "C" fn input_gradient<E: Lanes>(
+        sizes: *const i64,
+        dy: *const c_void,
+        weight: *const c_void,
+        dx: *mut c_void,
+    ) {
+        let call = Call::<E>::new(sizes);
+        winograd::input_gradient(&call.convolution, call.output(dy), call.weight(weight), call.input(dx));
+    }
+    extern "C" fn weight_gradient<E: Lanes>(sizes: *const i64, x: *const c_void, dy: *const c_void, dw: *mut c_void) {
+        let call = Call::<E>::new(sizes);
+        winograd::weight_gradient(&call.convolution, call.input(x), call.output(dy), call.weight(dw));
+    }
+    ConvolutionKernels {
+        forward: Some(forward::<E>),
+        input_gradient: Some(input_gradient::<E>),
+        weight_gradient: Some(weight_gradient::<E>),
+    }
+}
+
+extern "C" fn pairs(sizes: *const i64, x: *const c_void, dy: *const c_void, dw: *mut c_void) {
+    let call = Call::<bf16>::new(sizes);
+    weight_gradient_of_pairs(&call.convolution, call.input(x), call.output(dy), call.weight(dw));
+}
+
+/// What the shim hands to a kernel: nine sizes, and dense arrays of those sizes, alive through the call.
+struct Call<E> {
+    convolution: Convolution,
+    element: PhantomData<E>,
+}
+
+impl<E: Number> Call<E> {
+    fn new(sizes: *const i64) -> Self {
+        // SAFETY: as above.
+        Self { convolution: convolution(unsafe { &*sizes.cast() }), element: PhantomData }
+    }
+
+    fn input(&self, data: *const c_void) -> Slab<E> {
+        Slab::from_raw(data.cast_mut().cast(), self.convolution.input_len())
+    }
+
+    fn output(&self, data: *const c_void) -> Slab<E> {
+        Slab::from_raw(data.cast_mut().cast(), self.convolution.output_len())
+    }
+
+    fn weight(&self, data: *const c_void) -> Slab<E> {
+        Slab::from_raw(data.cast_mut().cast(), self.convolution.weight_len())
     }
 }
 
@@ -47,18 +120,6 @@ fn convolution(sizes: &[i64; 9]) -> Convolution {
     let (input, output) = ([height, width], [out_height, out_width]);
     Convolution { batch, input, output, in_channels, out_channels, stride, padding }
 }
-
-extern "C" fn kernel_of_shim(sizes: *const i64, x: *const c_void, dy: *const c_void, dw: *mut c_void) {
-    // SAFETY: the shim passes nine sizes and dense arrays of those sizes, alive through the call.
-    let convolution = convolution(unsafe { &*sizes.cast() });
-    let Convolution { batch, input, output, in_channels, out_channels, .. } = convolution;
-    let slab = |data: *const c_void, [height, width]: [usize; 2], images, channels| {
-        Slab::from_raw(data.cast_mut().cast(), images * height * width * channels)
-    };
-    let (x, dy) = (slab(x, input, batch, in_channels), slab(dy, output, batch, out_channels));
-    weight_gradient(&convolution, x, dy, slab(dw, [KERNEL; 2], out_channels, in_channels));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

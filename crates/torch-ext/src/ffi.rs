@@ -23,13 +23,24 @@ pub struct NormActKernels {
     ),
 }
 
+/// One pass of a convolution, called back by `shim/conv.cpp`: sizes, two arrays that are read, one that is written.
+pub type ConvolutionKernel = extern "C" fn(*const i64, *const c_void, *const c_void, *mut c_void);
+
+/// The kernels of a convolution (its struct `flatmin_conv_kernels`); what is missing is libtorch's.
+#[repr(C)]
+pub struct ConvolutionKernels {
+    pub forward: Option<ConvolutionKernel>,
+    pub input_gradient: Option<ConvolutionKernel>,
+    pub weight_gradient: Option<ConvolutionKernel>,
+}
+
 unsafe extern "C" {
     pub fn flatmin_free_error(error: *mut c_char);
 
     pub fn flatmin_install_allocator();
 
     pub fn flatmin_conv2d(
-        kernel: extern "C" fn(*const i64, *const c_void, *const c_void, *mut c_void),
+        kernels: *const ConvolutionKernels,
         x: *const C_tensor,
         weight: *const C_tensor,
         stride: i64,

@@ -1,4 +1,4 @@
-//! ShakeDrop (Yamada 2018, equation 6): the branch of a residual is scaled by b + alpha - b alpha in the forward pass and
+//! ShakeDrop (Yamada 2018, arXiv 1802.02375): the branch of a residual is scaled by b + alpha - b alpha in the forward pass and
 //! by b + beta - b beta in the backward pass, b = 1 with probability 1 - p, alpha from U(-1, 1), beta from U(0, 1); one
 //! draw of the three for each image.
 

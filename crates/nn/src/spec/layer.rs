@@ -432,7 +432,7 @@ pub struct Dropout {
     pub p: f64,
 }
 
-/// Scales each image at random (Yamada 2018, equation 6): in training by b + alpha - b alpha, as if it had been by
+/// Scales each image at random (Yamada 2018, arXiv 1802.02375): in training by b + alpha - b alpha, as if it had been by
 /// b + beta - b beta in the backward pass, where b is 0 with probability `p` and else 1, alpha from U(-1, 1) and beta from
 /// U(0, 1); in evaluation by the expectation 1 - p.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -472,7 +472,7 @@ pub struct Residual {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Run before the branch and the shortcut, for both: the first activation of a pre-activation block with a projection
-    /// (He 2016b, section 3).
+    /// (He 2016b).
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "layer_list")]
     pub shared: Vec<Layer>,
     /// Those without a name are counted after the shared ones.

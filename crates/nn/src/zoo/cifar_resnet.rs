@@ -2,9 +2,9 @@
 //! akamaster/pytorch_resnet_cifar10, with projections (option B) as in torchvision and chenyaofo/pytorch-cifar-models, so
 //! that their weights load.
 
-use super::parts::{CIFAR, batch_norm, conv, linear, model, relu, sequential, stochastic_depth};
+use super::parts::{CIFAR, batch_norm, conv, linear, model, pooled, relu, residual, sequential, stochastic_depth};
 use super::{Entry, ZooOptions};
-use crate::spec::{Activation, Flatten, GammaInit, GlobalAvgPool2d, Init, Layer, ModelSpec, Residual, Shortcut};
+use crate::spec::{GammaInit, Init, Layer, ModelSpec, Shortcut};
 
 const OPTIONS: &[&str] = &["zeroInitResidual", "stochasticDepth"];
 
@@ -52,11 +52,7 @@ fn spec(name: &str, depth: usize, option: ShortcutOption, options: &ZooOptions) 
             ShortcutOption::A => "linear",
             ShortcutOption::B => "fc",
         };
-        layers.extend([
-            Layer::GlobalAvgPool2d(GlobalAvgPool2d {}),
-            Layer::Flatten(Flatten {}),
-            linear(head, num_classes, Init::KaimingNormal),
-        ]);
+        layers.extend(pooled(linear(head, num_classes, Init::KaimingNormal)));
         layers
     })
 }
@@ -75,14 +71,7 @@ fn block(channels: i64, stride: i64, option: ShortcutOption, drop: f64, last_gam
         ShortcutOption::A => Shortcut::OptionA,
         ShortcutOption::B => Shortcut::Layers(vec![conv("0", channels, 1, stride, 1, Init::KaimingNormal), norm("1")]),
     };
-    Layer::Residual(Residual {
-        name: None,
-        shared: vec![],
-        layers,
-        shortcut,
-        shortcut_name: "downsample".into(),
-        activation: Activation::Relu,
-    })
+    Layer::Residual(residual(layers, shortcut, "downsample"))
 }
 
 fn conv3x3(name: &str, out_channels: i64, stride: i64) -> Layer {

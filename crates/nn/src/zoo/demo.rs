@@ -1,9 +1,9 @@
 //! A small convolutional net for the 8 x 8 digits: it trains within seconds on one core and is large enough to memorise
 //! noisy labels, which is what the demo shows.
 
-use super::parts::{batch_norm, conv, linear, model, relu};
+use super::parts::{batch_norm, conv, linear, model, pooled, relu};
 use super::{Entry, ZooOptions};
-use crate::spec::{Flatten, GammaInit, GlobalAvgPool2d, Init, Layer, ModelSpec};
+use crate::spec::{GammaInit, Init, ModelSpec};
 
 pub(super) const MODELS: &[Entry] = &[Entry { name: "demo", options: &[], spec }];
 
@@ -18,11 +18,7 @@ fn spec(options: &ZooOptions) -> ModelSpec {
                 relu(),
             ]);
         }
-        layers.extend([
-            Layer::GlobalAvgPool2d(GlobalAvgPool2d {}),
-            Layer::Flatten(Flatten {}),
-            linear("linear", num_classes, Init::KaimingUniform),
-        ]);
+        layers.extend(pooled(linear("linear", num_classes, Init::KaimingUniform)));
         layers
     })
 }

@@ -1,9 +1,9 @@
 //! DenseNets (Huang 2017): every layer reads the outputs of all before it in its block. DenseNet-121 for ImageNet (table 1)
 //! and DenseNet-BC-100-12 for CIFAR (section 3); named and initialised as in torchvision, so that its weights load.
 
-use super::parts::{CIFAR, IMAGENET, batch_norm, conv, dropout, linear, max_pool, model, sequential};
+use super::parts::{CIFAR, IMAGENET, batch_norm, conv, dropout, linear, max_pool, model, pooled, sequential};
 use super::{Entry, ZooOptions};
-use crate::spec::{Flatten, GammaInit, GlobalAvgPool2d, Init, Layer, ModelSpec, Parallel, Pool2d, Relu};
+use crate::spec::{GammaInit, Init, Layer, ModelSpec, Parallel, Pool2d, Relu};
 
 const OPTIONS: &[&str] = &["dropout"];
 
@@ -47,12 +47,9 @@ fn layers(
         channels += count * growth_rate;
     }
     features.extend([norm("norm5"), relu("relu5")]);
-    vec![
-        sequential("features", features),
-        Layer::GlobalAvgPool2d(GlobalAvgPool2d {}),
-        Layer::Flatten(Flatten {}),
-        linear("classifier", num_classes, Init::KaimingUniform),
-    ]
+    let mut layers = vec![sequential("features", features)];
+    layers.extend(pooled(linear("classifier", num_classes, Init::KaimingUniform)));
+    layers
 }
 
 /// What it reads, and so many channels more.

@@ -1,9 +1,11 @@
 //! EfficientNet-B0 (Tan 2019, table 1): inverted residuals with depthwise convolutions, squeeze and excitation, stochastic
 //! depth; named and initialised as in torchvision, so that its weights load.
 
-use super::parts::{IMAGENET, add, batch_norm, conv, dropout, linear, model, sequential, stochastic_depth};
+use super::parts::{
+    IMAGENET, add, batch_norm, conv, convolution, dropout, linear, model, pooled, sequential, stochastic_depth,
+};
 use super::{Entry, ZooOptions};
-use crate::spec::{Conv2d, Flatten, GammaInit, Gate, GlobalAvgPool2d, Init, Layer, ModelSpec, Pointwise, Sequential};
+use crate::spec::{Conv2d, GammaInit, Gate, GlobalAvgPool2d, Init, Layer, ModelSpec, Pointwise, Sequential};
 
 pub(super) const MODELS: &[Entry] =
     &[Entry { name: "efficientnet_b0", options: &["dropout", "stochasticDepth"], spec }];
@@ -43,15 +45,12 @@ fn spec(options: &ZooOptions) -> ModelSpec {
             features.push(sequential(&(stage + 1).to_string(), layers.collect()));
         }
         features.push(sequential("8", conv_norm_silu(1280, 1, 1, 1)));
-        vec![
-            sequential("features", features),
-            Layer::GlobalAvgPool2d(GlobalAvgPool2d {}),
-            Layer::Flatten(Flatten {}),
-            sequential(
-                "classifier",
-                vec![dropout(options.dropout.unwrap_or(0.2)), linear("1", num_classes, Init::UniformFanOut)],
-            ),
-        ]
+        let mut layers = vec![sequential("features", features)];
+        layers.extend(pooled(sequential(
+            "classifier",
+            vec![dropout(options.dropout.unwrap_or(0.2)), linear("1", num_classes, Init::UniformFanOut)],
+        )));
+        layers
     })
 }
 
@@ -87,16 +86,8 @@ fn conv_norm_silu(out_channels: i64, kernel_size: i64, stride: i64, groups: i64)
 /// How much of each channel passes, from the means of all (Hu 2018, section 3).
 fn squeeze_excitation(channels: i64, squeezed: i64) -> Layer {
     let fully_connected = |name: &str, out_channels| {
-        Layer::Conv2d(Conv2d {
-            name: Some(name.into()),
-            out_channels,
-            kernel_size: 1,
-            stride: 1,
-            padding: 0,
-            groups: 1,
-            bias: true,
-            init: Init::KaimingNormalFanOut,
-        })
+        let plain = convolution(out_channels, 1, Init::KaimingNormalFanOut);
+        Layer::Conv2d(Conv2d { name: Some(name.into()), bias: true, ..plain })
     };
     let named = |name: &str| Pointwise { name: Some(name.into()) };
     let layers = vec![

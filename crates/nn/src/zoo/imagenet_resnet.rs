@@ -1,9 +1,9 @@
 //! The ResNets for ImageNet (He 2016, table 1) with the stride in the 3 x 3 convolution of a bottleneck (v1.5), their wide
 //! (Zagoruyko 2016) and grouped (Xie 2017) kin; named and initialised as in torchvision, so that its weights load.
 
-use super::parts::{IMAGENET, batch_norm, conv, linear, max_pool, model, relu, sequential};
+use super::parts::{IMAGENET, batch_norm, conv, linear, max_pool, model, pooled, relu, residual, sequential};
 use super::{Entry, ZooOptions};
-use crate::spec::{Activation, Flatten, GammaInit, GlobalAvgPool2d, Init, Layer, ModelSpec, Residual, Shortcut};
+use crate::spec::{GammaInit, Init, Layer, ModelSpec, Shortcut};
 
 const OPTIONS: &[&str] = &["zeroInitResidual"];
 
@@ -74,32 +74,21 @@ fn spec(name: &str, block: Block, blocks: [usize; 4], options: &ZooOptions) -> M
                 let stride = if stage > 0 && index == 0 { 2 } else { 1 };
                 let changes = stride > 1 || in_channels != out_channels;
                 in_channels = out_channels;
-                residual(block.layers(channels, stride, last_gamma), changes.then_some((out_channels, stride)))
+                projected(block.layers(channels, stride, last_gamma), changes.then_some((out_channels, stride)))
             });
             layers.push(sequential(&format!("layer{}", stage + 1), residuals.collect()));
         }
-        layers.extend([
-            Layer::GlobalAvgPool2d(GlobalAvgPool2d {}),
-            Layer::Flatten(Flatten {}),
-            linear("fc", num_classes, Init::KaimingUniform),
-        ]);
+        layers.extend(pooled(linear("fc", num_classes, Init::KaimingUniform)));
         layers
     })
 }
 
 /// A projection (option B) where the shape changes.
-fn residual(layers: Vec<Layer>, projection: Option<(i64, i64)>) -> Layer {
+fn projected(layers: Vec<Layer>, projection: Option<(i64, i64)>) -> Layer {
     let shortcut = projection.map_or(Shortcut::Identity, |(out_channels, stride)| {
         Shortcut::Layers(vec![plain_conv("0", out_channels, 1, stride), batch_norm("1", GammaInit::Ones)])
     });
-    Layer::Residual(Residual {
-        name: None,
-        shared: vec![],
-        layers,
-        shortcut,
-        shortcut_name: "downsample".into(),
-        activation: Activation::Relu,
-    })
+    Layer::Residual(residual(layers, shortcut, "downsample"))
 }
 
 fn plain_conv(name: &str, out_channels: i64, kernel_size: i64, stride: i64) -> Layer {

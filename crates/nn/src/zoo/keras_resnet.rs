@@ -2,12 +2,9 @@
 //! habits of its Keras code: biases everywhere, no batch norm on projections, one more batch norm and ReLU before the
 //! pooling, TensorFlow's padding, eps and momentum. `docs/models.md` has its layers.
 
-use super::parts::{CIFAR, linear, model, relu, sequential};
+use super::parts::{CIFAR, convolution, linear, model, pooled, relu, residual, sequential};
 use super::{Entry, ZooOptions};
-use crate::spec::{
-    Activation, BatchNorm2d, Conv2d, Flatten, GammaInit, GlobalAvgPool2d, Init, Layer, ModelSpec, Residual, Shortcut,
-    ZeroPad,
-};
+use crate::spec::{BatchNorm2d, Conv2d, GammaInit, Init, Layer, ModelSpec, Shortcut, ZeroPad};
 
 pub(super) const MODELS: &[Entry] = &[Entry { name: "resnet20_bottleneck", options: &["zeroInitResidual"], spec }];
 
@@ -24,13 +21,8 @@ fn spec(options: &ZooOptions) -> ModelSpec {
             });
             layers.push(sequential(&format!("layer{}", stage + 1), blocks.collect()));
         }
-        layers.extend([
-            norm("bn2", GammaInit::Ones),
-            relu(),
-            Layer::GlobalAvgPool2d(GlobalAvgPool2d {}),
-            Layer::Flatten(Flatten {}),
-            linear("fc", num_classes, Init::KaimingNormal),
-        ]);
+        layers.extend([norm("bn2", GammaInit::Ones), relu()]);
+        layers.extend(pooled(linear("fc", num_classes, Init::KaimingNormal)));
         layers
     })
 }
@@ -44,14 +36,7 @@ fn block(inner: i64, out: i64, stride: i64, projects: bool, size: [i64; 2], last
     }
     layers.extend([norm("bn2", GammaInit::Ones), relu(), conv("conv3", out, 1, 1, 0), norm("bn3", last_gamma)]);
     let shortcut = if projects { Shortcut::Layers(vec![conv("0", out, 1, stride, 0)]) } else { Shortcut::Identity };
-    Layer::Residual(Residual {
-        name: None,
-        shared: vec![],
-        layers,
-        shortcut,
-        shortcut_name: "downsample".into(),
-        activation: Activation::Relu,
-    })
+    Layer::Residual(residual(layers, shortcut, "downsample"))
 }
 
 /// TensorFlow's padding `same` of a 3 x 3 convolution with stride 2: an even size gets its only zero at the end.
@@ -61,16 +46,9 @@ fn same_padding([height, width]: [i64; 2]) -> Layer {
 }
 
 fn conv(name: &str, out_channels: i64, kernel_size: i64, stride: i64, padding: i64) -> Layer {
-    Layer::Conv2d(Conv2d {
-        name: Some(name.into()),
-        out_channels,
-        kernel_size,
-        stride,
-        padding,
-        groups: 1,
-        bias: true,
-        init: Init::KaimingNormal,
-    })
+    let name = Some(name.into());
+    let plain = convolution(out_channels, kernel_size, Init::KaimingNormal);
+    Layer::Conv2d(Conv2d { name, stride, padding, bias: true, ..plain })
 }
 
 /// Keras's momentum of 0.99 is the weight of the old statistics.

@@ -1,9 +1,9 @@
 //! MobileNetV2 (Sandler 2018, table 2) for CIFAR: inverted residuals with depthwise convolutions; the first two of the five
 //! reductions of size left out, as 32 x 32 images want; named and initialised as in torchvision.
 
-use super::parts::{CIFAR, add, batch_norm, conv, dropout, linear, model, sequential};
+use super::parts::{CIFAR, add, batch_norm, conv, dropout, linear, model, pooled, sequential};
 use super::{Entry, ZooOptions};
-use crate::spec::{Flatten, GammaInit, GlobalAvgPool2d, Init, Layer, ModelSpec, Relu};
+use crate::spec::{GammaInit, Init, Layer, ModelSpec, Relu};
 
 pub(super) const MODELS: &[Entry] = &[Entry { name: "mobilenet_v2", options: &["dropout"], spec }];
 
@@ -26,15 +26,12 @@ fn spec(options: &ZooOptions) -> ModelSpec {
             }
         }
         features.push(sequential("18", conv_norm_relu6(1280, 1, 1, 1)));
-        vec![
-            sequential("features", features),
-            Layer::GlobalAvgPool2d(GlobalAvgPool2d {}),
-            Layer::Flatten(Flatten {}),
-            sequential(
-                "classifier",
-                vec![dropout(options.dropout.unwrap_or(0.2)), linear("1", num_classes, Init::Normal)],
-            ),
-        ]
+        let mut layers = vec![sequential("features", features)];
+        layers.extend(pooled(sequential(
+            "classifier",
+            vec![dropout(options.dropout.unwrap_or(0.2)), linear("1", num_classes, Init::Normal)],
+        )));
+        layers
     })
 }
 

@@ -44,7 +44,7 @@ pub struct ZooOptions {
     #[serde(default)]
     pub stochastic_depth: Option<f64>,
     /// Probability that ShakeDrop scales the last residual; those before it are scaled less often, in equal steps (Yamada
-    /// 2018, equation 2). The paper's unless given.
+    /// 2018). The paper's unless given.
     #[serde(default)]
     pub shake_drop: Option<f64>,
 }
@@ -128,15 +128,35 @@ pub fn spec(name: &str, options: &ZooOptions) -> Result<ModelSpec> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Dtype, Model};
+    use crate::{Dtype, Model, Summary};
 
     #[test]
-    fn every_name_builds() {
+    fn every_name_compiles_and_survives_json() {
         for name in names() {
             let spec = spec(name, &ZooOptions::default()).unwrap();
             assert_eq!(spec.name, name);
-            let model = Model::new(spec.clone(), Dtype::Float32, 0).unwrap();
-            assert_eq!(ModelSpec::from_json(&spec.to_json().unwrap()).unwrap(), *model.spec());
+            assert!(Summary::of(&spec, Dtype::Float32).is_ok(), "{name}");
+            assert_eq!(ModelSpec::from_json(&spec.to_json().unwrap()).unwrap(), spec);
+        }
+    }
+
+    #[test]
+    fn special_options_change_the_models_that_have_them() {
+        let options = |name: &str| match name {
+            "zeroInitResidual" => ZooOptions { zero_init_residual: true, ..ZooOptions::default() },
+            "dropout" => ZooOptions { dropout: Some(0.4), ..ZooOptions::default() },
+            "stochasticDepth" => ZooOptions { stochastic_depth: Some(0.4), ..ZooOptions::default() },
+            "shakeDrop" => ZooOptions { shake_drop: Some(0.4), ..ZooOptions::default() },
+            _ => panic!("{name}"),
+        };
+        for entry in entries() {
+            let plain = spec(entry.name, &ZooOptions::default()).unwrap();
+            for option in entry.options {
+                let changed = spec(entry.name, &options(option)).unwrap();
+                assert_ne!(changed, plain, "{}: {option}", entry.name);
+                let count = |spec| Summary::of(spec, Dtype::Float32).unwrap().parameters;
+                assert_eq!(count(&changed), count(&plain), "{}: {option}", entry.name);
+            }
         }
     }
 

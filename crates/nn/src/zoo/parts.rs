@@ -2,8 +2,8 @@
 
 use super::ZooOptions;
 use crate::spec::{
-    Activation, BatchNorm2d, Conv2d, DropMode, Dropout, FORMAT, GammaInit, Init, Layer, LayerNorm, Linear, ModelSpec,
-    Pool2d, Relu, Residual, Sequential, Shortcut, StochasticDepth,
+    Activation, BatchNorm2d, Conv2d, DropMode, Dropout, FORMAT, Flatten, GammaInit, GlobalAvgPool2d, Init, Layer,
+    LayerNorm, Linear, ModelSpec, Pool2d, Relu, Residual, Sequential, Shortcut, StochasticDepth,
 };
 
 /// Input and classes of CIFAR-10.
@@ -12,18 +12,15 @@ pub(super) const CIFAR: ([i64; 3], i64) = ([3, 32, 32], 10);
 /// Input and classes of ImageNet.
 pub(super) const IMAGENET: ([i64; 3], i64) = ([3, 224, 224], 1000);
 
+/// A convolution that keeps the image's size, without name and bias.
+pub(super) fn convolution(out_channels: i64, kernel_size: i64, init: Init) -> Conv2d {
+    let padding = kernel_size / 2;
+    Conv2d { name: None, out_channels, kernel_size, stride: 1, padding, groups: 1, bias: false, init }
+}
+
 /// A convolution that keeps the image's size but for the stride, without bias.
 pub(super) fn conv(name: &str, out_channels: i64, kernel_size: i64, stride: i64, groups: i64, init: Init) -> Layer {
-    Layer::Conv2d(Conv2d {
-        name: Some(name.into()),
-        out_channels,
-        kernel_size,
-        stride,
-        padding: kernel_size / 2,
-        groups,
-        bias: false,
-        init,
-    })
+    Layer::Conv2d(Conv2d { name: Some(name.into()), stride, groups, ..convolution(out_channels, kernel_size, init) })
 }
 
 pub(super) fn batch_norm(name: &str, init: GammaInit) -> Layer {
@@ -48,16 +45,24 @@ pub(super) fn dropout(p: f64) -> Layer {
     Layer::Dropout(Dropout { p })
 }
 
+/// relu(layers(x) + shortcut(x)), without a name.
+pub(super) fn residual(layers: Vec<Layer>, shortcut: Shortcut, shortcut_name: &str) -> Residual {
+    let (shared, activation) = (vec![], Activation::Relu);
+    Residual { name: None, shared, layers, shortcut, shortcut_name: shortcut_name.into(), activation }
+}
+
 /// x + layers(x).
 pub(super) fn add(name: &str, layers: Vec<Layer>) -> Layer {
     Layer::Residual(Residual {
         name: Some(name.into()),
-        shared: vec![],
-        layers,
-        shortcut: Shortcut::Identity,
-        shortcut_name: "shortcut".into(),
         activation: Activation::None,
+        ..residual(layers, Shortcut::Identity, "shortcut")
     })
+}
+
+/// The mean of each channel, and what makes classes of the means.
+pub(super) fn pooled(classifier: Layer) -> [Layer; 3] {
+    [Layer::GlobalAvgPool2d(GlobalAvgPool2d {}), Layer::Flatten(Flatten {}), classifier]
 }
 
 pub(super) fn relu() -> Layer {

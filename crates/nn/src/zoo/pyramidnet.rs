@@ -1,7 +1,7 @@
 //! PyramidNets for CIFAR (Han 2017, table 1): channels grow by the same amount with every unit, shortcuts are padded with
 //! zero channels; optionally with ShakeDrop (Yamada 2018). Named as in pytorchcv.
 
-use super::parts::{batch_norm, sequential};
+use super::parts::{batch_norm, residual, sequential};
 use super::units::{Filters, activation, basic, bottleneck, conv_norm, net, stages};
 use super::{Entry, ZooOptions};
 use crate::spec::{Activation, GammaInit, Layer, ModelSpec, Pool2d, Residual, ShakeDrop, Shortcut, ZeroPad};
@@ -57,14 +57,8 @@ fn unit(name: String, convolutions: &[Filters], shortcut: Shortcut, p: f64, last
     let body = sequential("body", convolutions.iter().enumerate().map(block).collect());
     let mut layers = vec![body, batch_norm("bn", last_gamma)];
     layers.extend((p > 0.0).then_some(Layer::ShakeDrop(ShakeDrop { p })));
-    Layer::Residual(Residual {
-        name: Some(name),
-        shared: vec![],
-        layers,
-        shortcut,
-        shortcut_name: "identity".into(),
-        activation: Activation::None,
-    })
+    let activation = Activation::None;
+    Layer::Residual(Residual { name: Some(name), activation, ..residual(layers, shortcut, "identity") })
 }
 
 fn shortcut(added_channels: i64, stride: i64) -> Shortcut {

@@ -33,7 +33,7 @@ fn spec(channels: i64, options: &ZooOptions) -> ModelSpec {
     net(&format!("shake_shake26_2x{channels}d"), options, features)
 }
 
-/// Half the channels from every second pixel, half from those between them (the paper's section 2.1).
+/// Half the channels from every second pixel, half from those between them.
 fn projection(out_channels: i64, stride: i64) -> Vec<Layer> {
     let subsample = || Layer::AvgPool2d(Pool2d { kernel_size: 1, stride: Some(stride), padding: 0 });
     let half = |name| Filters::new(out_channels / 2, 1, 1).named(name);

@@ -2,10 +2,8 @@
 //! `features.stage1.unit1.body.conv1.conv.weight` and the like.
 
 use super::ZooOptions;
-use super::parts::{CIFAR, batch_norm, conv, linear, model, sequential};
-use crate::spec::{
-    Activation, Dropout, Flatten, GammaInit, GlobalAvgPool2d, Init, Layer, ModelSpec, Relu, Residual, Shortcut,
-};
+use super::parts::{CIFAR, batch_norm, conv, linear, model, pooled, residual, sequential};
+use crate::spec::{Activation, Dropout, GammaInit, Init, Layer, ModelSpec, Relu, Residual, Shortcut};
 
 /// Channels, kernel size, stride and groups of one convolution.
 #[derive(Debug, Clone, Copy)]
@@ -41,12 +39,9 @@ pub(super) fn bottleneck(out_channels: i64, stride: i64) -> Vec<Filters> {
 /// A net of stages under the name `features`, global pooling and a linear layer named `output`.
 pub(super) fn net(name: &str, options: &ZooOptions, features: Vec<Layer>) -> ModelSpec {
     model(name, CIFAR, options, |num_classes| {
-        vec![
-            sequential("features", features),
-            Layer::GlobalAvgPool2d(GlobalAvgPool2d {}),
-            Layer::Flatten(Flatten {}),
-            linear("output", num_classes, Init::KaimingUniform),
-        ]
+        let mut layers = vec![sequential("features", features)];
+        layers.extend(pooled(linear("output", num_classes, Init::KaimingUniform)));
+        layers
     })
 }
 
@@ -92,14 +87,7 @@ pub(super) fn conv_blocks(convolutions: &[Filters], last_gamma: GammaInit) -> Ve
 
 /// relu(branch(x) + shortcut(x)).
 pub(super) fn unit(name: String, branch: Layer, shortcut: Shortcut, shortcut_name: &str) -> Layer {
-    Layer::Residual(Residual {
-        name: Some(name),
-        shared: vec![],
-        layers: vec![branch],
-        shortcut,
-        shortcut_name: shortcut_name.into(),
-        activation: Activation::Relu,
-    })
+    Layer::Residual(Residual { name: Some(name), ..residual(vec![branch], shortcut, shortcut_name) })
 }
 
 /// A unit of which every convolution follows a batch norm and a ReLU (He 2016b). A projection reads what the first of them
@@ -123,14 +111,8 @@ pub(super) fn pre_activation_unit(name: String, in_channels: i64, convolutions: 
     } else {
         (vec![], Shortcut::Identity)
     };
-    Layer::Residual(Residual {
-        name: Some(name),
-        shared,
-        layers: vec![body],
-        shortcut,
-        shortcut_name: String::new(),
-        activation: Activation::None,
-    })
+    let (name, activation) = (Some(name), Activation::None);
+    Layer::Residual(Residual { name, shared, activation, ..residual(vec![body], shortcut, "") })
 }
 
 fn relu() -> Layer {

@@ -1,9 +1,9 @@
 //! VGG-16 with batch norm for CIFAR: configuration D of Simonyan 2015 (table 1) on 32 x 32 images, so that one value of each
 //! channel is left, and a classifier of 512 units; named as in torchvision, whose classifier has 4096.
 
-use super::parts::{CIFAR, dropout, linear, max_pool, model, relu, sequential};
+use super::parts::{CIFAR, convolution, dropout, linear, max_pool, model, pooled, relu, sequential};
 use super::{Entry, ZooOptions};
-use crate::spec::{BatchNorm2d, Conv2d, Flatten, GammaInit, GlobalAvgPool2d, Init, Layer, ModelSpec};
+use crate::spec::{BatchNorm2d, Conv2d, GammaInit, Init, Layer, ModelSpec};
 
 pub(super) const MODELS: &[Entry] = &[Entry { name: "vgg16_bn", options: &["dropout"], spec }];
 
@@ -29,26 +29,14 @@ fn spec(options: &ZooOptions) -> ModelSpec {
             dropout(p),
             linear("6", num_classes, Init::Normal),
         ];
-        vec![
-            sequential("features", features),
-            Layer::GlobalAvgPool2d(GlobalAvgPool2d {}),
-            Layer::Flatten(Flatten {}),
-            sequential("classifier", classifier),
-        ]
+        let mut layers = vec![sequential("features", features)];
+        layers.extend(pooled(sequential("classifier", classifier)));
+        layers
     })
 }
 
 fn conv3x3(out_channels: i64) -> Layer {
-    Layer::Conv2d(Conv2d {
-        name: None,
-        out_channels,
-        kernel_size: 3,
-        stride: 1,
-        padding: 1,
-        groups: 1,
-        bias: true,
-        init: Init::KaimingNormalFanOut,
-    })
+    Layer::Conv2d(Conv2d { bias: true, ..convolution(out_channels, 3, Init::KaimingNormalFanOut) })
 }
 
 fn norm() -> Layer {

@@ -24,7 +24,7 @@ fn spec(depth: usize, width: i64, options: &ZooOptions) -> ModelSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Dtype, Model};
+    use crate::{Dtype, Summary};
 
     /// Table 4 of the paper rounds three of them to 11.0, 36.5 and 2.2 million.
     #[test]
@@ -32,8 +32,8 @@ mod tests {
         for (depth, width, parameters) in
             [(16, 8, 10_961_370), (28, 2, 1_467_610), (28, 10, 36_479_194), (40, 2, 2_243_546)]
         {
-            let model = Model::new(spec(depth, width, &ZooOptions::default()), Dtype::Float32, 0).unwrap();
-            assert_eq!(model.summary().parameters, parameters, "wrn{depth}_{width}");
+            let summary = Summary::of(&spec(depth, width, &ZooOptions::default()), Dtype::Float32).unwrap();
+            assert_eq!(summary.parameters, parameters, "wrn{depth}_{width}");
         }
     }
 }

@@ -103,6 +103,10 @@ impl<T: Number> Slab<T> {
         self.len
     }
 
+    pub(super) fn start(self) -> *mut T {
+        self.start
+    }
+
     /// A part of it, as a slab of its own.
     pub(super) fn part(self, range: Range<usize>) -> Self {
         assert!(range.start <= range.end && range.end <= self.len);

@@ -11,49 +11,26 @@ use std::ops::Range;
 
 use half::bf16;
 
-use super::slab::Slab;
-use super::stored::Stored;
+use super::{Convolution, KERNEL, LANES};
+use crate::cpu::slab::Slab;
+use crate::cpu::stored::Stored;
 use crate::parallel_for;
 
-/// Side of the filters.
-pub const KERNEL: usize = 3;
-/// Channels of a vector.
-const LANES: usize = 16;
 /// Images are divided among so many tasks.
 const TASKS: usize = 8;
 /// Pairs of pixels that a tile of sums goes through at least before it is put away.
 const PAIRS: usize = 256;
 
-/// A convolution without bias, groups or dilation.
-#[derive(Debug, Clone, Copy)]
-pub struct Convolution {
-    pub batch: usize,
-    /// Height and width.
-    pub input: [usize; 2],
-    pub output: [usize; 2],
-    pub in_channels: usize,
-    pub out_channels: usize,
-    pub stride: usize,
-    pub padding: usize,
-}
-
 impl Convolution {
     /// Whether [`weight_gradient`] is made for it, on this processor.
-    pub fn is_supported(&self) -> bool {
+    pub fn can_pair(&self) -> bool {
         #[cfg(target_arch = "x86_64")]
-        return self.in_channels.is_multiple_of(LANES)
-            && self.out_channels.is_multiple_of(LANES)
-            && self.batch > 0
+        return self.has_full_vectors()
             && self.taps() * LANES <= MOST_WEIGHTS
             && is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bf16");
         #[cfg(not(target_arch = "x86_64"))]
         return false;
-    }
-
-    /// Filter taps of one output channel.
-    fn taps(&self) -> usize {
-        KERNEL * KERNEL * self.in_channels
     }
 
     /// Pairs of output pixels in a row; the last one of an odd width has a zero in it.
@@ -84,12 +61,10 @@ const MOST_WEIGHTS: usize = 1 << 20;
 /// # Panics
 /// If the arrays are not of the convolution's sizes, or it is not supported.
 pub fn weight_gradient(convolution: &Convolution, x: Slab<bf16>, dy: Slab<bf16>, dw: Slab<bf16>) {
-    let Convolution { batch, input, output, in_channels, out_channels, .. } = *convolution;
-    assert!(convolution.is_supported());
-    assert_eq!(x.len(), batch * input[0] * input[1] * in_channels);
-    assert_eq!(dy.len(), batch * output[0] * output[1] * out_channels);
-    let weights = convolution.taps() * out_channels;
-    assert_eq!(dw.len(), weights);
+    let Convolution { in_channels, out_channels, .. } = *convolution;
+    assert!(convolution.can_pair());
+    let weights = convolution.weight_len();
+    assert_eq!([x.len(), dy.len(), dw.len()], [convolution.input_len(), convolution.output_len(), weights]);
     let mut partial = vec![0f32; TASKS * weights];
     let sums = Slab::from_raw(partial.as_mut_ptr(), partial.len());
     #[cfg(target_arch = "x86_64")]
@@ -352,7 +327,7 @@ mod tests {
         let output = input.map(|size| (size + 2 * padding - KERNEL) / stride + 1);
         let [in_channels, out_channels] = channels;
         let convolution = Convolution { batch, input, output, in_channels, out_channels, stride, padding };
-        if !convolution.is_supported() {
+        if !convolution.can_pair() {
             return;
         }
         let size = |sizes: [usize; 4]| sizes.map(|size| size as i64);
