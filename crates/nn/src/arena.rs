@@ -172,6 +172,19 @@ impl ParameterArena {
         &self.leaves
     }
 
+    /// Whether backward passes give the parameter a gradient. Without one an optimizer leaves it alone.
+    pub fn is_trainable(&self, position: usize) -> bool {
+        self.leaves[position].requires_grad()
+    }
+
+    pub(crate) fn set_trainable(&mut self, position: usize, trainable: bool) -> Result<()> {
+        let leaf = self.leaves[position].f_set_requires_grad(trainable)?;
+        if !trainable {
+            clear_grad(&leaf);
+        }
+        Ok(())
+    }
+
     /// The master arena, 1-D.
     pub fn master(&self) -> &Tensor {
         &self.master

@@ -33,7 +33,7 @@ pub struct Mismatch {
 
 /// Where a value of the state dict belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Slot {
+pub(crate) enum Slot {
     /// Position in the parameter arena.
     Parameter(usize),
     Mean(usize),
@@ -115,7 +115,7 @@ impl Model {
         Ok(report)
     }
 
-    fn slots(&self) -> Vec<(String, Slot)> {
+    pub(crate) fn slots(&self) -> Vec<(String, Slot)> {
         let mut slots = Vec::new();
         for &entry in self.entries() {
             match entry {
