@@ -1,5 +1,5 @@
 //! `BindingModel`: making, describing and freeing a model. What it computes is in `model_compute`, its weights' ways in
-//! and out in `model_state`.
+//! and out in `model_state`, freezing and replacing in `model_parts`.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ struct LoadOptions {
 }
 
 impl BindingModel {
-    fn new(model: Model) -> napi::Result<Self> {
+    pub(crate) fn new(model: Model) -> napi::Result<Self> {
         let summary = to_json(&model.summary())?;
         let parameter_count = model.parameters().parameter_count() as i64;
         Ok(Self { slot: Disposable::new("model", ModelSlot::new(model)), summary, parameter_count })
