@@ -76,6 +76,7 @@ export type {
   StepOptions,
   TensorDtype,
   TensorOptions,
+  TorchScriptOptions,
   TrainingOptions,
   Variant,
   WSAMOptions,

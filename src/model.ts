@@ -37,6 +37,8 @@ import {
   replaceSchema,
   type SequentialOptions,
   sequentialSchema,
+  type TorchScriptOptions,
+  torchScriptSchema,
 } from './options/model.js';
 import { parseOptions, show } from './options/parse.js';
 import { type EvaluateOptions, evaluateSchema, type PredictOptions, predictSchema } from './options/trainer.js';
@@ -102,6 +104,17 @@ export class Model {
     const file = parseOptions(filePathSchema, path, 'Model.load path');
     const checked = parseOptions(loadModelSchema, options, 'Model.load');
     return new Model(await call(() => loadNative().BindingModel.load(file, checked)));
+  }
+
+  /**
+   * A TorchScript module (`torch.jit.script(net).save(path)` in PyTorch) as a model that every optimizer trains. It computes
+   * logits [batch, classes] of images [batch, channels, height, width]. A TorchScript file is a program that runs: open
+   * only those you trust.
+   */
+  static async fromTorchScript(path: string, options: TorchScriptOptions): Promise<Model> {
+    const file = parseOptions(filePathSchema, path, 'Model.fromTorchScript path');
+    const { dtype, ...rest } = parseOptions(torchScriptSchema, options, 'Model.fromTorchScript');
+    return new Model(await call(() => loadNative().BindingModel.fromTorchScript(file, rest, dtype)));
   }
 
   /** What a file that `save` wrote says of its model; null for weights of other programs. */
@@ -233,7 +246,8 @@ export class Model {
 
   /**
    * Writes a file that holds all that `Model.load` needs; complete or not at all. A name that ends with `.pt` or `.pth` gives
-   * a state dict for `torch.load`, any other a safetensors file; PyTorch reads both.
+   * a state dict for `torch.load`, any other a safetensors file; PyTorch reads both. A TorchScript model becomes
+   * TorchScript again under `.pt`, and weights alone under other names.
    */
   async save(path: string): Promise<void> {
     const file = parseOptions(filePathSchema, path, 'model.save path');

@@ -184,6 +184,7 @@ export interface BindingModelStatic {
   create(spec: object, options: { dtype: string; seed: number }): BindingModel;
   load(path: string, options: { dtype?: string }): Promise<BindingModel>;
   specIn(path: string): object | null;
+  fromTorchScript(path: string, options: object, dtype: string): Promise<BindingModel>;
 }
 
 export interface BindingOptimizer {

@@ -142,6 +142,19 @@ export const zooSchema = z.strictObject({
   ...creation,
 });
 
+/** Options of {@link Model.fromTorchScript}. */
+export const torchScriptSchema = z.strictObject({
+  inputShape: inputShapeSchema,
+  numClasses: positiveInteger.optional().describe('Number of classes (default: what the module answers)'),
+  name: z.string().min(1).optional().describe("Name of the model (default: the file's)"),
+  dtype: z
+    .enum(['float32', 'float64'])
+    .default('float32')
+    .describe('Number type of parameters and images; a program fixes where it rounds, so bfloat16 is none'),
+  classNames: classNames.optional(),
+  normalization: normalizationSchema.optional(),
+});
+
 /** Options of {@link Model.fromSpec}. */
 export const fromSpecSchema = z.strictObject({ dtype, seed: creation.seed });
 
@@ -230,6 +243,7 @@ export type InputShape = z.output<typeof inputShapeSchema>;
 export type Normalization = z.output<typeof normalizationSchema>;
 export type SequentialOptions = z.input<typeof sequentialSchema>;
 export type ZooOptions = z.input<typeof zooSchema>;
+export type TorchScriptOptions = z.input<typeof torchScriptSchema>;
 export type FromSpecOptions = z.input<typeof fromSpecSchema>;
 export type ForwardOptions = z.input<typeof forwardSchema>;
 export type LoadModelOptions = z.input<typeof loadModelSchema>;

@@ -15,6 +15,13 @@ impl Model {
     /// `ERR_FLATMIN_NAME` if there is no such layer; `ERR_FLATMIN_SHAPE` or `ERR_FLATMIN_OPTION` if the new one does not
     /// fit in its place.
     pub fn with_layer(&self, name: &str, layer: &Layer, seed: u64) -> Result<Self> {
+        if self.script().is_some() {
+            return Err(Error::option(
+                "replace",
+                "a TorchScript model",
+                "a model of layers: a program cannot be edited",
+            ));
+        }
         let spec = self.spec().with_layer(name, layer)?;
         let mut model = Self::new(spec, self.dtype(), seed)?;
         let below = format!("{name}.");

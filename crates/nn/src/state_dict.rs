@@ -135,15 +135,10 @@ impl Model {
     }
 
     fn read(&self, slot: Slot) -> Result<Tensor> {
-        let copy = |values: &Tensor| -> Result<Tensor> {
-            let mut copy = values.f_empty_like()?;
-            copy.f_copy_(values)?;
-            Ok(copy)
-        };
         match slot {
             Slot::Parameter(position) => self.parameters().read(position),
-            Slot::Mean(norm) => copy(&self.buffers().committed(norm).mean),
-            Slot::Variance(norm) => copy(&self.buffers().committed(norm).variance),
+            Slot::Mean(norm) => copy_of(&self.buffers().committed(norm).mean),
+            Slot::Variance(norm) => copy_of(&self.buffers().committed(norm).variance),
             Slot::BatchesTracked(norm) => {
                 Ok(Tensor::f_full([], self.buffers().batches_tracked(norm), (Kind::Int64, Device::Cpu))?)
             }
@@ -192,6 +187,12 @@ impl Model {
         }
         Ok(())
     }
+}
+
+pub(crate) fn copy_of(values: &Tensor) -> Result<Tensor> {
+    let mut copy = values.f_empty_like()?;
+    copy.f_copy_(values)?;
+    Ok(copy)
 }
 
 fn check_dtype(name: &str, slot: Slot, value: &Tensor) -> Result<()> {

@@ -23,18 +23,26 @@ pub const SPEC_KEY: &str = "flatmin";
 
 impl Model {
     /// Writes weights, statistics and spec: a state dict for `torch.load` if the name ends with `.pt` or `.pth`, else
-    /// safetensors. A file that is already there is replaced at the end, in one step.
+    /// safetensors. A TorchScript model becomes TorchScript again under `.pt`, and weights without a spec under other
+    /// names. A file that is already there is replaced at the end, in one step.
     ///
     /// # Errors
     /// `ERR_FLATMIN_PATH`; an old file is then as it was.
     pub fn save(&self, path: &Path) -> Result<()> {
         let tensors = self.state_dict()?;
-        let spec = self.spec().to_json()?;
-        let written = if is_torch_name(path) {
-            write_whole(path, |file| torch_file::write(file, &tensors, Some(&spec), payload))
-        } else {
-            let bytes = safetensors(path, &tensors, spec)?;
-            write_whole(path, |file| file.write_all(&bytes))
+        let spec = self.script().is_none().then(|| self.spec().to_json()).transpose()?;
+        let written = match self.script().filter(|_| is_torch_name(path)) {
+            Some(script) => {
+                let bytes = payload(&script.bytes(self.parameters(), self.buffers())?)?;
+                write_whole(path, |file| file.write_all(&bytes))
+            }
+            None if is_torch_name(path) => {
+                write_whole(path, |file| torch_file::write(file, &tensors, spec.as_deref(), payload))
+            }
+            None => {
+                let bytes = safetensors(path, &tensors, spec)?;
+                write_whole(path, |file| file.write_all(&bytes))
+            }
         };
         written.map_err(|error| Error::io("write", path, error))
     }
@@ -131,7 +139,7 @@ fn is_torch_name(path: &Path) -> bool {
     path.extension().is_some_and(|extension| ["pt", "pth"].iter().any(|known| extension.eq_ignore_ascii_case(known)))
 }
 
-fn safetensors(path: &Path, tensors: &[(String, Tensor)], spec: String) -> Result<Vec<u8>> {
+fn safetensors(path: &Path, tensors: &[(String, Tensor)], spec: Option<String>) -> Result<Vec<u8>> {
     let payloads = tensors.iter().map(|(_, tensor)| Ok(payload(tensor)?)).collect::<Result<Vec<_>>>()?;
     let unwritable = |error: safetensors::SafeTensorError| Error::format(path, error.to_string());
     let mut views = Vec::with_capacity(tensors.len());
@@ -140,8 +148,8 @@ fn safetensors(path: &Path, tensors: &[(String, Tensor)], spec: String) -> Resul
         let dtype = file_dtype(tensor.kind()).ok_or_else(|| Error::dtype(name, tensor.kind(), "a dtype of models"))?;
         views.push((name, TensorView::new(dtype, shape, bytes).map_err(unwritable)?));
     }
-    let metadata = HashMap::from([(SPEC_KEY.to_owned(), spec)]);
-    safetensors::serialize(views, Some(metadata)).map_err(unwritable)
+    let metadata = spec.map(|spec| HashMap::from([(SPEC_KEY.to_owned(), spec)]));
+    safetensors::serialize(views, metadata).map_err(unwritable)
 }
 
 fn tensor_of(name: &str, view: &TensorView) -> Result<Tensor> {

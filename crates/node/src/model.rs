@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use flatmin_nn::{Dtype, Model, ModelSpec, Normalization};
+use flatmin_nn::{Dtype, Model, ModelSpec, Normalization, ScriptOptions};
 use flatmin_train::ModelSlot;
 use napi::Env;
 use napi::bindgen_prelude::PromiseRaw;
@@ -65,6 +65,23 @@ impl BindingModel {
     pub fn load(env: &Env, path: String, options: Option<Value>) -> napi::Result<PromiseRaw<'_, Self>> {
         let LoadOptions { dtype } = options_or_default("model", options)?;
         compute::promise(env, move || Self::new(Model::load(path.as_ref(), dtype).or_throw()?))
+    }
+
+    /// A TorchScript module as a model.
+    #[napi(
+        ts_args_type = "path: string, options: { inputShape: [number, number, number], numClasses?: number, \
+                        name?: string, classNames?: string[], normalization?: { mean: number[], std: number[] } }, dtype: string",
+        ts_return_type = "Promise<BindingModel>"
+    )]
+    pub fn from_torch_script(
+        env: &Env,
+        path: String,
+        options: Value,
+        dtype: Value,
+    ) -> napi::Result<PromiseRaw<'_, Self>> {
+        let options: ScriptOptions = self::options("fromTorchScript", options)?;
+        let dtype: Dtype = self::options("dtype", dtype)?;
+        compute::promise(env, move || Self::new(Model::from_torch_script(path.as_ref(), options, dtype).or_throw()?))
     }
 
     #[napi(getter, ts_return_type = "object")]
