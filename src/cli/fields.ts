@@ -2,7 +2,7 @@
 // A flag is flat where the library takes an object (schedule, augmentation, loss); here lie both and the way between them.
 import { z } from 'zod';
 import { dtype, fraction, nonNegative, path, positiveInteger, wholeNumber } from '../options/fields.js';
-import { trainerSchema } from '../options/index.js';
+import { loadWeightsSchema, patternsSchema, trainerSchema } from '../options/index.js';
 import { UsageError } from './failure.js';
 import { optimizerFields } from './optimizers.js';
 
@@ -66,10 +66,32 @@ export const trainingFields = {
   loaderThreads: trainer.loaderThreads,
 };
 
+/** Which state dict of a file, and which of its names. */
+export const withinFields = {
+  key: loadWeightsSchema.shape.key,
+  prefix: loadWeightsSchema.shape.prefix,
+};
+
+/** Weights to start from, and what of them stays. */
+const startFields = {
+  weights: path
+    .optional()
+    .describe(
+      'Start from these weights: a run or checkpoint folder, a .safetensors, .pt or .pth file; what has another shape starts anew',
+    ),
+  ...withinFields,
+  freeze: z
+    .array(z.string().min(1))
+    .min(1)
+    .optional()
+    .describe(`${patternsSchema.description}; they stay as they are ('*.running_*': batch norms as in evaluation)`),
+};
+
 /** Everything that decides what a training run computes. */
 export const runFields = {
   model: z.string().optional().describe('Name of the model (default: demo for digits, resnet20 for CIFAR)'),
   ...dataFields,
+  ...startFields,
   ...optimizerFields,
   ...trainingFields,
   dtype,

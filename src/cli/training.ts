@@ -3,10 +3,19 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Dataset, type EpochEvent, type Model, models, type TrainEvent, Trainer } from '../index.js';
+import {
+  type Dataset,
+  type EpochEvent,
+  type LoadReport,
+  type Model,
+  models,
+  type TrainEvent,
+  Trainer,
+} from '../index.js';
 import { defaultModel, openSplit, zooOptionsFor } from './data.js';
 import { type RunOptions, trainerOptions } from './fields.js';
 import { planOptimizer, type Values } from './optimizers.js';
+import { findPretrained } from './weights.js';
 
 /** The images of a run, before any label noise. */
 export interface Images {
@@ -41,6 +50,8 @@ export interface Training extends Disposable {
   readonly trainer: Trainer;
   /** Images of the training set that are left after holding out. */
   readonly images: number;
+  /** What of the weights that it starts from did not fit; nothing when it starts from none. */
+  readonly loaded: LoadReport | undefined;
 }
 
 /** How a run is recorded; it does not change what it computes. */
@@ -50,20 +61,31 @@ interface Recording {
 }
 
 /** Checks the options and gives the function that makes the Trainer; wrong options are told before images are opened. */
-export function planTraining(options: RunOptions): (images: Images, recording: Recording) => Training {
+export function planTraining(options: RunOptions): (images: Images, recording: Recording) => Promise<Training> {
   const [{ create }, settings] = [planOptimizer(options), trainerOptions(options)];
-  return (images, { runDir, stepEventMs }) => {
+  return async (images, { runDir, stepEventMs }) => {
     const { train, validation } = splitOff(images.train, options);
-    const { dtype, seed } = options;
-    const model = models.create(modelName(options), { ...zooOptionsFor(images.train), dtype, seed });
+    const { model, loaded } = await makeModel(options, images.train);
     const trainer = new Trainer({
       ...{ model, optimizer: create(model), train, ...settings, stepEventMs },
       ...(validation !== undefined && { validation }),
       ...(images.test !== undefined && { test: images.test }),
       ...(runDir !== undefined && { runDir }),
     });
-    return { model, trainer, images: train.length, [Symbol.dispose]: () => model.dispose() };
+    return { model, trainer, images: train.length, loaded, [Symbol.dispose]: () => model.dispose() };
   };
+}
+
+/** The model of a run, with the weights that it starts from, if any, and its frozen parts. */
+async function makeModel(options: RunOptions, images: Dataset): Promise<Pick<Training, 'model' | 'loaded'>> {
+  const { dtype, seed, weights, freeze } = options;
+  const name = modelName(options);
+  const pretrained = weights === undefined ? undefined : findPretrained(weights, name, images, options);
+  const { normalization = images.normalization } = pretrained ?? {};
+  const model = models.create(name, { ...zooOptionsFor(images), normalization, dtype, seed });
+  const loaded = await pretrained?.load(model);
+  if (freeze !== undefined) model.freeze(freeze);
+  return { model, loaded };
 }
 
 /** Name of the model that a run trains. */

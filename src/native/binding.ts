@@ -60,10 +60,19 @@ export interface GroupState {
   readonly [key: string]: unknown;
 }
 
-/** Which weights a file or record lacked, and which it had that the model does not know. */
+/** Which weights a file or record lacked, which it had that the model does not know, and which have another shape. */
 export interface LoadReport {
   readonly missing: string[];
   readonly unexpected: string[];
+  readonly mismatched: { readonly name: string; readonly found: number[]; readonly expected: number[] }[];
+}
+
+/** How weights are found and named. */
+export interface LoadOptions {
+  readonly strict: boolean;
+  readonly prefix?: string;
+  readonly key?: string;
+  readonly map?: Record<string, string | null>;
 }
 
 /** One entry of a prediction, most probable first. */
@@ -159,9 +168,13 @@ export interface BindingModel {
   predict(images: BindingTensor, options: { topK: number }): Promise<Prediction[][]>;
   predictFiles(paths: string[], options: { topK: number }): Promise<Prediction[][]>;
   save(path: string): Promise<void>;
-  loadWeights(path: string, options: { strict: boolean }): Promise<LoadReport>;
+  loadWeights(path: string, options: LoadOptions): Promise<LoadReport>;
   stateDict(): Promise<Record<string, BindingTensor>>;
-  loadStateDict(record: Record<string, BindingTensor>, options: { strict: boolean }): Promise<LoadReport>;
+  loadStateDict(record: Record<string, BindingTensor>, options: LoadOptions): Promise<LoadReport>;
+  readonly frozen: string[];
+  freeze(patterns: string[]): void;
+  unfreeze(patterns: string[]): void;
+  replace(name: string, layer: object, options: { seed: number }): Promise<BindingModel>;
   setClassNames(names: string[]): void;
   setNormalization(normalization: NormalizationValues): void;
   dispose(): void;
@@ -170,6 +183,8 @@ export interface BindingModel {
 export interface BindingModelStatic {
   create(spec: object, options: { dtype: string; seed: number }): BindingModel;
   load(path: string, options: { dtype?: string }): Promise<BindingModel>;
+  specIn(path: string): object | null;
+  fromTorchScript(path: string, options: object, dtype: string): Promise<BindingModel>;
 }
 
 export interface BindingOptimizer {

@@ -10,6 +10,7 @@ mod json;
 mod lifecycle;
 mod model;
 mod model_compute;
+mod model_parts;
 mod model_state;
 mod module;
 mod optimizer;

@@ -5,6 +5,7 @@ import { compareCommand } from './compare.js';
 import { downloadCommand } from './data.js';
 import { demoCommand } from './demo.js';
 import { evalCommand } from './eval.js';
+import { exportCommand } from './export.js';
 import { modelsCommand } from './models.js';
 import { predictCommand } from './predict.js';
 import { doctorCommand, setupCommand } from './setup.js';
@@ -18,6 +19,7 @@ export const commands: readonly CommandDefinition[] = [
   compareCommand,
   evalCommand,
   predictCommand,
+  exportCommand,
   modelsCommand,
   downloadCommand,
   benchStepCommand,

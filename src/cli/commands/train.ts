@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import type { FinishedHistory } from '../../index.js';
+import type { FinishedHistory, LoadReport } from '../../index.js';
 import { path } from '../../options/fields.js';
 import { type Context, defineCommand } from '../command.js';
 import { describeEnvironment } from '../environment.js';
@@ -11,6 +11,7 @@ import { EXIT } from '../failure.js';
 import { runFields } from '../fields.js';
 import { follow } from '../follow.js';
 import { optimizerEntry, planOptimizer } from '../optimizers.js';
+import type { Output } from '../output.js';
 import { modelName, openImages, optionsFile, planTraining, readRun, saveOptions } from '../training.js';
 
 const schema = z.strictObject({
@@ -30,7 +31,8 @@ export const trainCommand = defineCommand({
 Examples:
   flatmin train --optimizer asam --epochs 20
   flatmin train --data cifar10 --data-dir cifar --optimizer sam --rho 0.1 --epochs 200 --run-dir runs/sam
-  flatmin train --resume runs/sam`,
+  flatmin train --resume runs/sam
+  flatmin train --data cifar100 --data-dir cifar100 --model resnet20 --weights resnet20.pth --freeze '*.running_*' --optimizer sam`,
   schema,
   configOf: ({ resume }) =>
     typeof resume === 'string' && existsSync(optionsFile(resume)) ? optionsFile(resume) : undefined,
@@ -40,12 +42,14 @@ Examples:
 async function train(options: TrainOptions, context: Context): Promise<void> {
   const { output } = context;
   const name = modelName(options);
-  const makeTraining = planTraining(options);
+  // A checkpoint holds all weights: those that the run once started from may be gone.
+  const makeTraining = planTraining(options.resume === undefined ? options : { ...options, weights: undefined });
   const images = await openImages(options);
   const runDir = options.save ? (options.runDir ?? options.resume ?? defaultRunDir(name, options)) : undefined;
   // Logs are read by people; a terminal is redrawn more often than a log needs a line.
-  using training = makeTraining(images, { runDir, stepEventMs: output.live ? 100 : 1000 });
-  const { model, trainer } = training;
+  using training = await makeTraining(images, { runDir, stepEventMs: output.live ? 100 : 1000 });
+  const { model, trainer, loaded } = training;
+  tellLoaded(loaded, output);
   output.text(
     `${name} (${model.parameterCount.toLocaleString('en')} parameters) on ${options.data}, ${training.images} images, ${options.optimizer}`,
   );
@@ -55,6 +59,21 @@ async function train(options: TrainOptions, context: Context): Promise<void> {
   const history = await follow(run, output, { epochs: options.epochs, events: true });
   if (runDir !== undefined) await writeReport(runDir, history, name, options);
   finish(history, runDir, context);
+}
+
+/** Says what of the weights to start from did not fit. */
+function tellLoaded(loaded: LoadReport | undefined, output: Output): void {
+  if (loaded === undefined) return;
+  const { missing, unexpected, mismatched } = loaded;
+  const tell = (names: readonly string[], what: string) => {
+    if (names.length > 0) output.note(`weights: ${names.join(', ')} ${what}`);
+  };
+  tell(
+    mismatched.map(({ name, found, expected }) => `${name} [${found}] for [${expected}]`),
+    'differ in shape and start anew',
+  );
+  tell(missing, 'are missing and start anew');
+  tell(unexpected, 'belong to nothing in the model and are left out');
 }
 
 /** A new folder a run, named so that a list of them is sorted by data, model and time. */
