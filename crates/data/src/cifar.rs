@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::dataset::{Dataset, ImageShape, Pixels, Store};
+use crate::dataset::{Content, Dataset, ImageShape, Pixels, Store};
 use crate::error::{Error, Result};
 use crate::normalization::Normalization;
 
@@ -95,9 +95,7 @@ fn load(layout: &Layout, dir: &Path, split: Split) -> Result<Dataset> {
     }
     let store = Store {
         name: layout.name.to_owned(),
-        shape: SHAPE,
-        pixels: Pixels::U8(pixels),
-        white: 255.0,
+        content: Content::Pixels { shape: SHAPE, pixels: Pixels::U8(pixels), white: 255.0 },
         class_names,
         normalization: Normalization { mean: layout.mean.to_vec(), std: layout.std.to_vec() },
     };

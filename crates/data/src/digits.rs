@@ -5,7 +5,7 @@ use std::io::Read;
 
 use flate2::read::GzDecoder;
 
-use crate::dataset::{Dataset, ImageShape, Pixels, Store};
+use crate::dataset::{Content, Dataset, ImageShape, Pixels, Store};
 use crate::error::{Error, Result};
 use crate::normalization::Normalization;
 
@@ -31,10 +31,8 @@ pub fn digits() -> Result<Dataset> {
     let pixels = Pixels::U8(pixels);
     let store = Store {
         name: "digits".to_owned(),
-        shape: SHAPE,
         normalization: Normalization::measure(&pixels, f32::from(WHITE), SHAPE),
-        pixels,
-        white: f32::from(WHITE),
+        content: Content::Pixels { shape: SHAPE, pixels, white: f32::from(WHITE) },
         class_names: (0..CLASSES).map(|k| k.to_string()).collect(),
     };
     Ok(Dataset::whole(store, labels))
