@@ -9,7 +9,7 @@ use crate::dataset::{Content, Dataset, ImageShape, Pixels, Store};
 use crate::error::{Error, Result};
 use crate::normalization::Normalization;
 
-static FILE: &[u8] = include_bytes!("../assets/digits.csv.gz");
+static FILE: &[u8] = include_bytes!("../../assets/digits.csv.gz");
 const SHAPE: ImageShape = ImageShape { height: 8, width: 8, channels: 1 };
 /// Pixels count the dark cells of a 4 x 4 block: 16 is full.
 const WHITE: u8 = 16;
