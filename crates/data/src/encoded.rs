@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::{Mutex, PoisonError};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Content, Dataset, ImageShape, Store, class_names};
 use crate::error::{Error, Result};
@@ -69,7 +69,7 @@ impl Default for Frame {
 }
 
 /// What an image that cannot be read or decoded means.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum BadImages {
     /// It ends the run with an error that names it.

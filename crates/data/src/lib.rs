@@ -16,6 +16,7 @@ mod ordered;
 mod random;
 mod sources;
 mod split;
+mod tools;
 mod transform;
 
 pub use batch::Batch;
@@ -31,4 +32,7 @@ pub use sources::{
     svhn, webdataset,
 };
 pub use split::SplitSize;
+pub use tools::{
+    Inspection, MANIFEST, Manifest, PackOptions, Progress, Shard, Spread, Verification, Watch, inspect, pack, verify,
+};
 pub use transform::Transform;

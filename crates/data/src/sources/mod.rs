@@ -17,6 +17,7 @@ pub use folder::image_folder;
 pub use mnist::{fashion_mnist, mnist};
 pub use npz::{NpzOptions, npz};
 pub use svhn::{SvhnSplit, svhn};
+pub(crate) use webdataset::CLASS_FILE;
 pub use webdataset::{shard_paths, webdataset};
 
 use crate::dataset::{Content, Dataset, ImageShape, Pixels, Store};
