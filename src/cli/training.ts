@@ -5,7 +5,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Dataset, type EpochEvent, type Model, models, type TrainEvent, Trainer } from '../index.js';
 import { defaultModel, openSplit, zooOptionsFor } from './data.js';
-import { type RunOptions, trainerOptions } from './fields.js';
+import { type DataOptions, type RunOptions, trainerOptions } from './fields.js';
 import { planOptimizer, type Values } from './optimizers.js';
 
 /** The images of a run, before any label noise. */
@@ -14,7 +14,7 @@ export interface Images {
   readonly test: Dataset | undefined;
 }
 
-type ImageOptions = Pick<RunOptions, 'data' | 'dataDir' | 'test' | 'trainImages' | 'testImages'>;
+type ImageOptions = DataOptions & Pick<RunOptions, 'test' | 'trainImages' | 'testImages'>;
 
 /** Opens the images that the options name; runs that share them open them once. */
 export async function openImages(options: ImageOptions): Promise<Images> {

@@ -33,6 +33,7 @@ pub use sources::{
 };
 pub use split::SplitSize;
 pub use tools::{
-    Inspection, MANIFEST, Manifest, PackOptions, Progress, Shard, Spread, Verification, Watch, inspect, pack, verify,
+    ContactSheet, Inspection, MANIFEST, Manifest, PackOptions, Progress, Shard, Shown, Spread, Verification, Watch,
+    contact_sheet, inspect, pack, verify,
 };
 pub use transform::Transform;

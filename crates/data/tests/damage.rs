@@ -231,7 +231,7 @@ fn damaged_images_are_counted_by_name() {
 }
 
 #[test]
-fn damaged_manifests_are_refused() {
+fn damaged_manifests_are_refused_or_their_shards_are_missed() {
     let seed = seed();
     let dir = TempDir::new().unwrap();
     let whole =
@@ -240,7 +240,10 @@ fn damaged_manifests_are_refused() {
     let mut random = Random(seed);
     for _ in 0..cases(200) {
         fs::write(dir.path().join("shards.json"), random.damage(whole)).unwrap();
-        let error = verify(dir.path(), 1, &mut |_| ControlFlow::Continue(())).unwrap_err();
-        assert_eq!(error.code(), "ERR_FLATMIN_FORMAT", "seed {seed}");
+        // A shard that is not there is a fault that verification counts; a manifest that is none is an error.
+        match verify(dir.path(), 1, &mut |_| ControlFlow::Continue(())) {
+            Ok(found) => assert!(found.fault_count > 0, "seed {seed}"),
+            Err(error) => assert_eq!(error.code(), "ERR_FLATMIN_FORMAT", "seed {seed}"),
+        }
     }
 }

@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use flatmin_data::{
-    BadImages, Dataset, EncodedOptions, Error, Frame, MANIFEST, Manifest, PackOptions, Progress, image_folder, inspect,
-    pack, shard_paths, verify, webdataset,
+    BadImages, ContactSheet, Dataset, EncodedOptions, Error, Frame, MANIFEST, Manifest, PackOptions, Progress,
+    Transform, contact_sheet, image_folder, inspect, pack, shard_paths, verify, webdataset,
 };
 use image::{Rgb, RgbImage};
 use tempfile::TempDir;
@@ -229,4 +229,28 @@ fn wrong_options_are_named() {
     let digits = flatmin_data::digits().unwrap();
     assert_eq!(pack(&digits, out.path(), small(), 1, &mut on).unwrap_err().code(), "ERR_FLATMIN_OPTION");
     assert!(files(out.path()).is_empty());
+}
+
+#[test]
+fn a_contact_sheet_shows_augmented_images_in_their_own_colours() {
+    let (source, out) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let set = folder(source.path());
+    let path = out.path().join("sheet.png");
+    let sheet = ContactSheet { rows: 2, columns: 3, seed: 1, epoch: 0 };
+    let transform = || Transform::plain(set.normalization().clone());
+    let shown = contact_sheet(&set, transform(), sheet, &path).unwrap();
+    assert_eq!((shown.rows, shown.columns, shown.labels.len()), (2, 3, 6));
+    let picture = image::open(&path).unwrap().into_rgb8();
+    // Images of 8 pixels are shown twelve times as large, two white pixels apart.
+    assert_eq!(picture.dimensions(), (3 * 98 + 2, 2 * 98 + 2));
+    assert_eq!(picture.get_pixel(0, 0), &Rgb([255, 255, 255]));
+    for (x, y) in [(50, 50), (150, 50), (250, 150)] {
+        let &Rgb([red, green, blue]) = picture.get_pixel(x, y);
+        assert!(red % 10 == 0 && red <= 90 && green == 100 && blue == 0, "{red} {green} {blue}");
+    }
+    assert_eq!(contact_sheet(&set, transform(), sheet, &path).unwrap(), shown);
+    let other = ContactSheet { rows: 0, ..sheet };
+    assert_eq!(contact_sheet(&set, transform(), other, &path).unwrap_err().code(), "ERR_FLATMIN_OPTION");
+    let nowhere = out.path().join("missing/sheet.png");
+    assert_eq!(contact_sheet(&set, transform(), sheet, &nowhere).unwrap_err().code(), "ERR_FLATMIN_PATH");
 }

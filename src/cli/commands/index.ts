@@ -2,7 +2,7 @@
 import type { CommandDefinition } from '../command.js';
 import { benchLoopCommand, benchStepCommand, benchTrainCommand } from './bench.js';
 import { compareCommand } from './compare.js';
-import { downloadCommand } from './data.js';
+import { downloadCommand, inspectCommand, packCommand, previewCommand, verifyCommand } from './data.js';
 import { demoCommand } from './demo.js';
 import { evalCommand } from './eval.js';
 import { modelsCommand } from './models.js';
@@ -20,6 +20,10 @@ export const commands: readonly CommandDefinition[] = [
   predictCommand,
   modelsCommand,
   downloadCommand,
+  inspectCommand,
+  packCommand,
+  verifyCommand,
+  previewCommand,
   benchStepCommand,
   benchTrainCommand,
   benchLoopCommand,

@@ -13,11 +13,10 @@ use sha2::{Digest, Sha256};
 
 use super::atomic::{self, NewFile, cannot_write};
 use super::manifest::{Manifest, Shard};
-use super::{Messages, Watch, advance};
+use super::{Messages, Watch, advance, decode};
 use crate::dataset::{Dataset, ImageShape};
 use crate::encoded::BadImages;
 use crate::error::{Error, Result};
-use crate::image::decode_named;
 use crate::ordered::Ordered;
 use crate::random::{Purpose, Stream};
 use crate::sources::CLASS_FILE;
@@ -179,7 +178,7 @@ impl Sample {
         let name = set.image_name(index)?.unwrap_or_default();
         let mut bytes = Vec::new();
         set.read_encoded(index, &mut bytes)?;
-        let image = decode_named(&bytes, || name.clone())?;
+        let image = decode(&bytes, &name)?;
         let (height, width) = (image.height(), image.width());
         let mut extension = extension(&bytes);
         if let Some(side) = options.resize.filter(|&side| side < height.min(width)) {

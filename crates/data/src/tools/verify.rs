@@ -7,10 +7,9 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::manifest::{MANIFEST, Manifest, Shard};
-use super::{Messages, Watch, advance, atomic};
+use super::{Messages, Watch, advance, atomic, decode};
 use crate::encoded::EncodedOptions;
 use crate::error::{Error, Result};
-use crate::image::decode_named;
 use crate::ordered::Ordered;
 use crate::sources::webdataset;
 
@@ -99,7 +98,7 @@ fn decode_all(path: PathBuf, check: &mut Check) -> Result<()> {
     let mut bytes = Vec::new();
     for index in 0..set.len() {
         let name = set.image_name(index)?.unwrap_or_default();
-        let decoded = set.read_encoded(index, &mut bytes).and_then(|()| decode_named(&bytes, || name.clone()));
+        let decoded = set.read_encoded(index, &mut bytes).and_then(|()| decode(&bytes, &name));
         match decoded {
             Ok(_) => check.images += 1,
             Err(error) => check.faults.push(error.to_string()),
