@@ -79,15 +79,14 @@ export interface Shown {
   labels: number[];
 }
 
-type NativeInspection = Omit<Inspection, 'shape'> & { shape: { height: number; width: number; channels: number } };
-
 /** Decodes every image once: sizes, formats, images per class, broken files by name, mean and deviation. */
 export async function inspect(source: DatasetSource, options: JobOptions = {}): Promise<Inspection> {
   const { threads, ...watch } = jobOptions(options, 'datasets.inspect');
-  const dataset = nativeDataset(await resolveDataset(source, 'datasets.inspect source'));
-  const found = await run<NativeInspection>(() => loadNative().BindingDataJob.inspect(dataset, threads), watch);
-  const { height, width, channels } = found.shape;
-  return { ...found, shape: [height, width, channels] };
+  const dataset = await resolveDataset(source, 'datasets.inspect source');
+  const native = nativeDataset(dataset);
+  const found = await run<Inspection>(() => loadNative().BindingDataJob.inspect(native, threads), watch);
+  const { shape, normalization } = dataset;
+  return { ...found, shape, normalization };
 }
 
 /**

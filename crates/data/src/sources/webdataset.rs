@@ -4,6 +4,8 @@
 use std::fs::{self, File};
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
 
 use tar::Archive;
 
@@ -11,6 +13,7 @@ use crate::dataset::Dataset;
 use crate::encoded::{EncodedImages, EncodedOptions};
 use crate::error::{Error, Result};
 use crate::formats::{Fault, Parsed};
+use crate::ordered::Ordered;
 
 const IMAGES: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
 /// Keys of a `.json` member under which labels are looked for.
@@ -32,7 +35,7 @@ struct Sample {
 
 #[derive(Debug)]
 struct Shards {
-    paths: Vec<PathBuf>,
+    paths: Arc<[PathBuf]>,
     samples: Vec<Sample>,
 }
 
@@ -67,19 +70,16 @@ impl EncodedImages for Shards {
 /// Errors: `ERR_FLATMIN_PATH` when a shard cannot be read, `ERR_FLATMIN_FORMAT` when one is damaged or has a sample
 /// without a label, `ERR_FLATMIN_DATA` when there are no images.
 pub fn webdataset(paths: Vec<PathBuf>, options: EncodedOptions) -> Result<Dataset> {
+    let paths: Arc<[PathBuf]> = paths.into();
     let (mut samples, mut labels) = (Vec::new(), Vec::new());
-    for (shard, path) in paths.iter().enumerate() {
-        let failed = |source| Error::Path { path: path.clone(), source };
-        let file = File::open(path).map_err(failed)?;
-        let length = file.metadata().map_err(failed)?.len();
-        for found in index(file, length).map_err(|fault| fault.at(path, FIX))? {
-            labels.push(found.label);
-            samples.push(Sample {
-                shard: shard as u32,
-                bytes: found.bytes,
-                offset: found.offset,
-                member: found.member,
-            });
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let shared = Arc::clone(&paths);
+    let make = move |shard: usize| index_file(&shared[shard]);
+    let mut indexes = Ordered::shared(0..paths.len(), threads, threads, make)?;
+    for shard in 0..paths.len() {
+        for Indexed { offset, bytes, label, member } in indexes.receive()?? {
+            labels.push(label);
+            samples.push(Sample { shard: shard as u32, bytes, offset, member });
         }
     }
     if samples.is_empty() {
@@ -96,6 +96,17 @@ pub fn webdataset(paths: Vec<PathBuf>, options: EncodedOptions) -> Result<Datase
     };
     let name = if options.name.is_empty() { "webdataset".to_owned() } else { options.name };
     Dataset::from_encoded(Shards { paths, samples }, labels, EncodedOptions { name, class_names, ..options })
+}
+
+fn index_file(path: &Path) -> Result<Vec<Indexed>> {
+    let failed = |source| Error::Path { path: path.to_path_buf(), source };
+    // Before it is opened: opening a pipe would wait for a writer.
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(Fault::new("no plain file", "a .tar file").at(path, FIX));
+    }
+    let file = File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    index(file, length).map_err(|fault| fault.at(path, FIX))
 }
 
 fn read_class_names(file: &Path) -> Result<Vec<String>> {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
-use std::sync::Arc;
 
 use image::ImageReader;
 use serde::Serialize;
@@ -48,7 +47,7 @@ pub fn inspect(set: &Dataset, threads: usize, watch: Watch<'_>) -> Result<Inspec
     let total = set.len();
     let shared = set.clone();
     let make = move |index: usize| View::of(&shared, index);
-    let mut views = Ordered::start(0..total, threads.max(1), threads.max(1) * 4, Arc::new(make))?;
+    let mut views = Ordered::shared(0..total, threads.max(1), threads.max(1) * 4, make)?;
     let channels = set.shape().channels;
     let (mut bytes, mut formats, mut broken) = (0, BTreeMap::new(), Messages::default());
     let (mut widths, mut heights, mut sums) = (Vec::new(), Vec::new(), vec![Sums::default(); channels]);

@@ -100,7 +100,7 @@ pub fn pack(set: &Dataset, dir: &Path, options: PackOptions, threads: usize, wat
     let order = order(set, &manifest.options);
     let (shared, options) = (set.clone(), manifest.options.clone());
     let make = move |position: usize| Sample::read(&shared, order[position] as usize, &options);
-    let mut samples = Ordered::start(first..set.len(), threads.max(1), threads.max(1) * AHEAD, Arc::new(make))?;
+    let mut samples = Ordered::shared(first..set.len(), threads.max(1), threads.max(1) * AHEAD, make)?;
     for number in manifest.shards.len()..manifest.total_shards {
         let from = number * manifest.options.samples_per_shard;
         let positions = from..(from + manifest.options.samples_per_shard).min(set.len());

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -45,7 +44,7 @@ pub fn verify(dir: &Path, threads: usize, watch: Watch<'_>) -> Result<Verificati
     let total = manifest.shards.len();
     let (dir, shards) = (dir.to_path_buf(), manifest.shards);
     let make = move |number: usize| check(&dir, &shards[number]);
-    let mut checks = Ordered::start(0..total, threads.max(1), threads.max(1), Arc::new(make))?;
+    let mut checks = Ordered::shared(0..total, threads.max(1), threads.max(1), make)?;
     let mut images = 0;
     for number in 0..total {
         let found = checks.receive()?;
