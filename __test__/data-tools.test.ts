@@ -163,7 +163,8 @@ describe('flatmin data', () => {
     const { code, stdout, stderr } = await flatmin(['data', ...args, '--json']);
     return { code, stderr, document: stdout === '' ? undefined : JSON.parse(stdout) };
   };
-  const images = () => ['--data', 'imagefolder', '--data-dir', photos, '--size', '8'];
+  const source = () => ['--data', 'imagefolder', '--data-dir', photos];
+  const images = () => [...source(), '--size', '8'];
 
   it('inspects, packs, verifies and draws', async () => {
     const inspected = await json('inspect', ...images(), '--split', 'test');
@@ -173,7 +174,7 @@ describe('flatmin data', () => {
       ['train', 'train'],
       ['test', 'val'],
     ] as const) {
-      const packed = await json('pack', ...images(), '--split', split, '--resize', '8', join(shards, part));
+      const packed = await json('pack', ...source(), '--split', split, '--resize', '8', join(shards, part));
       expect(packed).toMatchObject({ code: 0, document: { images: 8, leftOut: [] } });
     }
     expect(await json('verify', join(shards, 'train'))).toMatchObject({ code: 0, document: { images: 8 } });

@@ -6,13 +6,18 @@ import { imageFields, trainerSchema } from '../options/index.js';
 import { UsageError } from './failure.js';
 import { optimizerFields } from './optimizers.js';
 
-/** Which images: `--data`, `--data-dir`, and the size that files of any size are brought to. */
-export const dataFields = {
+/** Which images: `--data`, `--data-dir`. */
+export const sourceFields = {
   data: z
     .enum(['digits', 'cifar10', 'cifar100', 'mnist', 'fashion-mnist', 'svhn', 'imagefolder', 'webdataset', 'npz'])
     .default('digits')
     .describe('Data set'),
   dataDir: path.optional().describe('Where its files lie; docs/data.md tells for each data set'),
+};
+
+/** Which images, and the size that files of any size are brought to. */
+export const dataFields = {
+  ...sourceFields,
   size: positiveInteger.default(224).describe('Side of the images of imagefolder and webdataset, in pixels'),
   resize: imageFields.resize,
   badImages: imageFields.badImages,

@@ -7,7 +7,7 @@ import { suggestion } from '../../options/parse.js';
 import { type Context, defineCommand } from '../command.js';
 import { openSplit } from '../data.js';
 import { EXIT, UsageError } from '../failure.js';
-import { augmentOptions, dataFields, imageAugmentFields } from '../fields.js';
+import { augmentOptions, dataFields, imageAugmentFields, sourceFields } from '../fields.js';
 import { onInterrupt } from '../interrupt.js';
 import type { Output } from '../output.js';
 import { textTable } from '../table.js';
@@ -74,13 +74,12 @@ Examples:
   flatmin data pack --data imagefolder --data-dir imagenet --split train shards/train --resize 500
   flatmin train --data webdataset --data-dir shards`,
   operands: [{ name: '<folder>', description: 'where the shards go' }],
-  // `resize` of the data set is for evaluation; here it is what files are scaled to.
-  schema: z.strictObject({ ...dataFields, split, ...packSchema.shape }),
+  schema: z.strictObject({ ...sourceFields, split, ...packSchema.shape }),
   async run(options, context) {
     const { output, operands } = context;
     const [folder = ''] = operands;
-    const { data, dataDir, split, size: _, ...packing } = options;
-    const dataset = await openSplit({ ...options, resize: undefined }, split);
+    const { data, dataDir, split, ...packing } = options;
+    const dataset = await openSplit({ data, dataDir }, split);
     await interruptible(context, async (signal) => {
       const onProgress = showing(output, 'images');
       const manifest = await datasets.pack(dataset, folder, { ...packing, signal, onProgress });
