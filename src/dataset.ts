@@ -1,5 +1,5 @@
-// A data set in memory: images [height, width, channels] and one label each, kept by the native side.
-// Splits, subsets and noisy copies share the pixels.
+// A data set: images [height, width, channels] and one label each, kept by the native side, in memory or as files.
+// Splits, subsets and noisy copies share the images.
 
 import type { Batch } from './batch.js';
 import { call } from './call.js';
@@ -34,6 +34,15 @@ export interface DatasetDescription {
   numClasses: number;
   classes: { label: number; name: string; count: number }[];
   normalization: Normalization;
+}
+
+/** One image of a data set, as `dataset.get(index)` gives it. */
+export interface DatasetItem {
+  /** Pixels in [0, 1], [height, width, channels]. */
+  image: Float32Array;
+  label: number;
+  /** Path of the file, or shard and member; null for images in memory. */
+  name: string | null;
 }
 
 /** One data set for each size. */
@@ -88,15 +97,25 @@ export class Dataset {
     return call(() => this.#native.labels());
   }
 
-  /** Pixels of one image in [0, 1], [height, width, channels], copied. */
+  /** Pixels of one image in [0, 1], [height, width, channels], copied; of an image file as evaluation sees it. */
   pixels(index: number): Float32Array {
-    if (!Number.isInteger(index) || index < 0 || index >= this.length) {
-      throw new FlatminError(
-        'ERR_FLATMIN_OPTION',
-        `dataset.pixels index: found ${show(index)}, expected a whole number from 0 to ${this.length - 1}`,
-      );
-    }
+    this.#checkIndex(index, 'pixels');
     return call(() => this.#native.pixels(index));
+  }
+
+  /** One image, its label, and its name where it is a file: the path, or shard and member. */
+  get(index: number): DatasetItem {
+    this.#checkIndex(index, 'get');
+    const native = this.#native;
+    return call(() => ({ image: native.pixels(index), label: native.label(index), name: native.imageName(index) }));
+  }
+
+  #checkIndex(index: number, method: string): void {
+    if (Number.isInteger(index) && index >= 0 && index < this.length) return;
+    throw new FlatminError(
+      'ERR_FLATMIN_OPTION',
+      `dataset.${method} index: found ${show(index)}, expected a whole number from 0 to ${this.length - 1}`,
+    );
   }
 
   /**

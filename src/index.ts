@@ -4,8 +4,19 @@
 export type { Batch, Labels } from './batch.js';
 export type { Callback, TrainControl } from './callbacks/index.js';
 export * as callbacks from './callbacks/index.js';
-export type { Dataset, DatasetDescription, DatasetSource } from './dataset.js';
-export type { ArraysInput, DownloadOptions, Pixels, Sample } from './datasets.js';
+export type { Dataset, DatasetDescription, DatasetItem, DatasetSource } from './dataset.js';
+export type {
+  ArraysInput,
+  DownloadOptions,
+  Inspection,
+  JobOptions,
+  JobProgress,
+  Manifest,
+  Pixels,
+  Sample,
+  Shown,
+  Verification,
+} from './datasets.js';
 export * as datasets from './datasets.js';
 export { type ErrorCode, FlatminError } from './errors.js';
 export {
@@ -37,7 +48,6 @@ export type {
   Average,
   BackwardOptions,
   BatchesOptions,
-  CifarOptions,
   ESAMOptions,
   EvaluateOptions,
   ExtragradientOptions,
@@ -49,6 +59,7 @@ export type {
   GroupOptions,
   GSAMOptions,
   ImageShape,
+  ImagesOptions,
   InputShape,
   LabelNoiseOptions,
   Layer,
@@ -60,7 +71,11 @@ export type {
   MomentumSchedule,
   MSAMOptions,
   Normalization,
+  NpzOptions,
+  PackOptions,
+  PartOptions,
   PredictOptions,
+  PreviewOptions,
   RandomPerturbationOptions,
   ReplaceOptions,
   RhoSchedule,
@@ -74,6 +89,7 @@ export type {
   Shortcut,
   SplitOptions,
   StepOptions,
+  SVHNOptions,
   TensorDtype,
   TensorOptions,
   TorchScriptOptions,

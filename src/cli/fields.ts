@@ -2,15 +2,31 @@
 // A flag is flat where the library takes an object (schedule, augmentation, loss); here lie both and the way between them.
 import { z } from 'zod';
 import { dtype, fraction, nonNegative, path, positiveInteger, wholeNumber } from '../options/fields.js';
-import { loadWeightsSchema, patternsSchema, trainerSchema } from '../options/index.js';
+import { imageFields, loadWeightsSchema, patternsSchema, trainerSchema } from '../options/index.js';
 import { UsageError } from './failure.js';
 import { optimizerFields } from './optimizers.js';
 
 /** Which images: `--data`, `--data-dir`. */
-export const dataFields = {
-  data: z.enum(['digits', 'cifar10', 'cifar100']).default('digits').describe('Data set'),
-  dataDir: path.optional().describe('Folder of the CIFAR binary files'),
+export const sourceFields = {
+  data: z
+    .enum(['digits', 'cifar10', 'cifar100', 'mnist', 'fashion-mnist', 'svhn', 'imagefolder', 'webdataset', 'npz'])
+    .default('digits')
+    .describe('Data set'),
+  dataDir: path.optional().describe('Where its files lie; docs/data.md tells for each data set'),
 };
+
+/** Which images, and the size that files of any size are brought to. */
+export const dataFields = {
+  ...sourceFields,
+  size: positiveInteger.default(224).describe('Side of the images of imagefolder and webdataset, in pixels'),
+  resize: imageFields.resize,
+  badImages: imageFields.badImages,
+};
+
+type DataFields = z.output<z.ZodObject<typeof dataFields>>;
+
+/** Options that name a data set; commands that know theirs leave out the rest. */
+export type DataOptions = Pick<DataFields, 'data'> & Partial<DataFields>;
 
 /** Keeps the entries that are set, so that the library's own defaults hold for the others. */
 function set<T extends object>(entries: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
@@ -22,6 +38,20 @@ function set<T extends object>(entries: T): { [K in keyof T]?: Exclude<T[K], und
 const trainer = trainerSchema.shape;
 
 const alpha = z.number().gt(0).optional();
+
+/** What is done to each training image. */
+export const imageAugmentFields = {
+  augment: z
+    .enum(['none', 'standard'])
+    .optional()
+    .describe('standard: pad 4, random crop, flip (default: standard for CIFAR, none for the others)'),
+};
+
+/** The library's form of {@link imageAugmentFields}. */
+export function augmentOptions({ data, augment }: { data: DataOptions['data']; augment?: string | undefined }) {
+  const standard = (augment ?? (data.startsWith('cifar') ? 'standard' : 'none')) === 'standard';
+  return standard ? { padCrop: 4, flip: true } : {};
+}
 
 /** How long, in what order and at which learning rate. */
 export const trainingFields = {
@@ -49,10 +79,7 @@ export const trainingFields = {
     .optional()
     .describe('Multiplier of schedules step and multiStep (default: 0.1), exponential (0.95)'),
   labelSmoothing: fraction.default(0).describe("Label smoothing, PyTorch's form"),
-  augment: z
-    .enum(['none', 'standard'])
-    .optional()
-    .describe('standard: pad 4, random crop, flip (default: standard for CIFAR, none for digits)'),
+  ...imageAugmentFields,
   mixup: alpha.describe('alpha of mixup: lambda ~ Beta(alpha, alpha)'),
   cutmix: alpha.describe('alpha of cutmix; with mixup, too, each batch gets one of them'),
   average: trainer.average,
@@ -89,7 +116,10 @@ const startFields = {
 
 /** Everything that decides what a training run computes. */
 export const runFields = {
-  model: z.string().optional().describe('Name of the model (default: demo for digits, resnet20 for CIFAR)'),
+  model: z
+    .string()
+    .optional()
+    .describe('Name of the model (default: demo for digits and MNIST, resnet20 for the others)'),
   ...dataFields,
   ...startFields,
   ...optimizerFields,
@@ -108,8 +138,7 @@ const trainingSchema = z.strictObject({ ...dataFields, ...trainingFields });
 export function trainerOptions(options: z.output<typeof trainingSchema>) {
   const { epochs, batchSize, seed, maxSteps, threads, loaderThreads, labelSmoothing } = options;
   const { rhoSchedule, momentumSchedule, mixup, cutmix, average, accumulate } = options;
-  const standard = (options.augment ?? (options.data === 'digits' ? 'none' : 'standard')) === 'standard';
-  const augment = { ...(standard && { padCrop: 4, flip: true }), ...set({ mixup, cutmix }) };
+  const augment = { ...augmentOptions(options), ...set({ mixup, cutmix }) };
   return {
     ...{ epochs, batchSize, seed, loaderThreads, augment, schedule: scheduleOf(options) },
     loss: { type: 'crossEntropy' as const, labelSmoothing },

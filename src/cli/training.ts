@@ -13,7 +13,7 @@ import {
   Trainer,
 } from '../index.js';
 import { defaultModel, openSplit, zooOptionsFor } from './data.js';
-import { type RunOptions, trainerOptions } from './fields.js';
+import { type DataOptions, type RunOptions, trainerOptions } from './fields.js';
 import { planOptimizer, type Values } from './optimizers.js';
 import { findPretrained } from './weights.js';
 
@@ -23,7 +23,7 @@ export interface Images {
   readonly test: Dataset | undefined;
 }
 
-type ImageOptions = Pick<RunOptions, 'data' | 'dataDir' | 'test' | 'trainImages' | 'testImages'>;
+type ImageOptions = DataOptions & Pick<RunOptions, 'test' | 'trainImages' | 'testImages'>;
 
 /** Opens the images that the options name; runs that share them open them once. */
 export async function openImages(options: ImageOptions): Promise<Images> {

@@ -122,6 +122,8 @@ export interface BindingDataset {
   readonly normalization: NormalizationValues;
   labels(): Uint32Array;
   pixels(index: number): Float32Array;
+  label(index: number): number;
+  imageName(index: number): string | null;
   split(sizes: number[], seed: number): BindingDataset[];
   withLabelNoise(fraction: number, seed: number): BindingDataset;
   take(count: number): BindingDataset;
@@ -135,11 +137,27 @@ export interface ArrayDatasetOptions {
 
 export interface BindingDatasetStatic {
   digits(): BindingDataset;
-  cifar10(directory: string, split: string): Promise<BindingDataset>;
-  cifar100(directory: string, split: string): Promise<BindingDataset>;
+  /** From files: `{ type: 'cifar10', dir, split }` and the other sources. */
+  open(source: { readonly type: string; readonly [option: string]: unknown }): Promise<BindingDataset>;
   /** `shape` is [images, height, width, channels]. */
   fromUint8(images: Uint8Array, shape: number[], labels: Uint32Array, options: ArrayDatasetOptions): BindingDataset;
   fromFloat32(images: Float32Array, shape: number[], labels: Uint32Array, options: ArrayDatasetOptions): BindingDataset;
+}
+
+/** Long work on data sets, on a thread of its own. */
+export interface BindingDataJob {
+  /** The report; once. */
+  result(): Promise<object>;
+  /** Items done, and all of them (0: not known yet). */
+  progress(): number[];
+  stop(): void;
+}
+
+export interface BindingDataJobStatic {
+  inspect(dataset: BindingDataset, threads: number): BindingDataJob;
+  pack(dataset: BindingDataset, directory: string, options: object, threads: number): BindingDataJob;
+  verify(directory: string, threads: number): BindingDataJob;
+  preview(dataset: BindingDataset, file: string, options: object): BindingDataJob;
 }
 
 export interface BindingModel {
@@ -257,6 +275,7 @@ export interface Binding {
   specSummary(spec: object, options: { dtype?: string }): object;
   readonly BindingTensor: BindingTensorStatic;
   readonly BindingDataset: BindingDatasetStatic;
+  readonly BindingDataJob: BindingDataJobStatic;
   readonly BindingModel: BindingModelStatic;
   readonly BindingOptimizer: BindingOptimizerStatic;
   readonly BindingRun: BindingRunStatic;

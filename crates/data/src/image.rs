@@ -39,13 +39,13 @@ pub fn decode_image<'a>(source: impl Into<ImageSource<'a>>) -> Result<Image> {
     match source.into() {
         ImageSource::Path(path) => {
             let bytes = std::fs::read(path).map_err(|source| Error::Path { path: path.to_path_buf(), source })?;
-            decode(&bytes, || path.display().to_string())
+            decode_named(&bytes, || path.display().to_string())
         }
-        ImageSource::Bytes(bytes) => decode(bytes, || format!("the image of {} bytes", bytes.len())),
+        ImageSource::Bytes(bytes) => decode_named(bytes, || format!("the image of {} bytes", bytes.len())),
     }
 }
 
-fn decode(bytes: &[u8], name: impl Fn() -> String) -> Result<Image> {
+pub(crate) fn decode_named(bytes: &[u8], name: impl Fn() -> String) -> Result<Image> {
     let pixels = upright(bytes).map_err(|error| Error::Image { image: name(), message: error.to_string() })?;
     Ok(Image { pixels })
 }

@@ -3,28 +3,37 @@
 //! and with any number of threads.
 
 mod batch;
-mod cifar;
 mod dataset;
 mod describe;
-mod digits;
+mod encoded;
 mod error;
+mod formats;
 mod image;
 mod loader;
 mod noise;
 mod normalization;
 mod ordered;
 mod random;
+mod sources;
 mod split;
+mod tools;
 mod transform;
 
 pub use batch::Batch;
-pub use cifar::{Split, cifar10, cifar100};
 pub use dataset::{ArrayOptions, Dataset, ImageShape, Pixels};
 pub use describe::{ClassCount, Description};
-pub use digits::digits;
+pub use encoded::{BadImages, EncodedImages, EncodedOptions, Faults, Frame};
 pub use error::{Error, Result};
 pub use image::{Image, ImageSource, decode_image};
 pub use loader::{BatchIter, Loader, LoaderOptions};
 pub use normalization::Normalization;
+pub use sources::{
+    NpzOptions, Split, SvhnSplit, cifar10, cifar100, digits, fashion_mnist, image_folder, mnist, npz, shard_paths,
+    svhn, webdataset,
+};
 pub use split::SplitSize;
+pub use tools::{
+    ContactSheet, Inspection, MANIFEST, Manifest, PackOptions, Progress, Shard, Shown, Spread, Verification, Watch,
+    contact_sheet, inspect, pack, verify,
+};
 pub use transform::Transform;

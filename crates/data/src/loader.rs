@@ -149,7 +149,7 @@ impl Plan {
         Self { core, epoch, order }
     }
 
-    fn batch(&self, number: usize) -> Batch {
+    fn batch(&self, number: usize) -> Result<Batch> {
         let core = &*self.core;
         let start = number * core.batch_size;
         let count = core.batch_size.min(core.set.len() - start);
@@ -161,10 +161,10 @@ impl Plan {
                 Some(order) => order[start + at] as usize,
                 None => start + at,
             };
-            core.writer.write(&core.set, index, core.seed, self.epoch, image);
+            core.writer.write(&core.set, index, core.seed, self.epoch, image)?;
             *label = i64::from(core.set.labels()[index]);
         }
-        batch
+        Ok(batch)
     }
 }
 
@@ -177,7 +177,7 @@ pub struct BatchIter {
 
 enum Source {
     Caller(Arc<Plan>),
-    Threads(Ordered<Batch>),
+    Threads(Ordered<Result<Batch>>),
     Failed(Option<Error>),
 }
 
@@ -193,8 +193,8 @@ impl Iterator for BatchIter {
     fn next(&mut self) -> Option<Self::Item> {
         let number = self.range.next()?;
         let batch = match &mut self.source {
-            Source::Caller(plan) => Ok(plan.batch(number)),
-            Source::Threads(ordered) => ordered.receive(),
+            Source::Caller(plan) => plan.batch(number),
+            Source::Threads(ordered) => ordered.receive().flatten(),
             Source::Failed(error) => Err(error.take()?),
         };
         if batch.is_err() {

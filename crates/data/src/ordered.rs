@@ -54,6 +54,16 @@ impl<T: Send + 'static> Ordered<T> {
         Ok(ordered)
     }
 
+    /// As [`Self::start`], with one function for all threads.
+    pub(crate) fn shared(
+        range: Range<usize>,
+        threads: usize,
+        ahead: usize,
+        make: impl Fn(usize) -> T + Send + Sync + 'static,
+    ) -> Result<Self> {
+        Self::start(range, threads, ahead, Arc::new(make))
+    }
+
     /// The next item; waits for it. Call it at most once for each item of the range.
     pub(crate) fn receive(&mut self) -> Result<T> {
         let turn = self.received % self.queues.len();

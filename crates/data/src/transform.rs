@@ -1,7 +1,7 @@
 //! Normalise, pad-crop and flip, in one pass from the stored pixels into the batch.
 //! What happens to an image follows from (seed, epoch, its position in the set) alone.
 
-use crate::dataset::{Dataset, ImageShape, Pixels};
+use crate::dataset::{Content, Dataset, ImageShape, Pixels, range_of};
 use crate::error::{Error, Result};
 use crate::normalization::Normalization;
 use crate::random::{Purpose, Stream};
@@ -52,7 +52,11 @@ impl Writer {
             let expected = format!("less than both sides of the {} x {} images", shape.height, shape.width);
             return Err(Error::option("padCrop", padding, expected));
         }
-        let (gain, bias) = transform.normalization.gain_and_bias(set.store.white);
+        let white = match set.store.content {
+            Content::Pixels { white, .. } => white,
+            Content::Encoded { .. } => 1.0,
+        };
+        let (gain, bias) = transform.normalization.gain_and_bias(white);
         Ok(Self {
             shape,
             padding,
@@ -63,13 +67,19 @@ impl Writer {
     }
 
     /// Writes image `index` of `set`, `[height, width, channels]`, as it looks in this epoch.
-    pub(crate) fn write(&self, set: &Dataset, index: usize, seed: u64, epoch: u64, out: &mut [f32]) {
+    pub(crate) fn write(&self, set: &Dataset, index: usize, seed: u64, epoch: u64, out: &mut [f32]) -> Result<()> {
         let placement = self.placement(seed, epoch, index as u64);
-        let range = set.range_of(index);
-        match &set.store.pixels {
-            Pixels::U8(values) => self.write_pixels(&values[range], placement, out),
-            Pixels::F32(values) => self.write_pixels(&values[range], placement, out),
+        let image = set.image(index)?;
+        match &set.store.content {
+            Content::Pixels { shape, pixels: Pixels::U8(values), .. } => {
+                self.write_pixels(&values[range_of(*shape, image)], placement, out);
+            }
+            Content::Pixels { shape, pixels: Pixels::F32(values), .. } => {
+                self.write_pixels(&values[range_of(*shape, image)], placement, out);
+            }
+            Content::Encoded { .. } => self.write_pixels(&set.pixels(index)?, placement, out),
         }
+        Ok(())
     }
 
     /// Draws, in this order: row of the crop, column of the crop, flip; only those in use.
@@ -204,7 +214,7 @@ mod tests {
     fn bytes_are_scaled_by_255_and_written_from_their_image() {
         let set = set(3);
         let mut out = vec![0.0; SHAPE.elements()];
-        writer(&set, 0, false).write(&set, 2, 0, 0, &mut out);
+        writer(&set, 0, false).write(&set, 2, 0, 0, &mut out).unwrap();
         let expected = slow(&set.pixels(2).unwrap(), 0, Placement::default());
         assert!(out.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6));
     }

@@ -3,6 +3,7 @@
 
 mod bench;
 mod compute;
+mod data_job;
 mod dataset;
 mod disposable;
 mod errors;
@@ -15,4 +16,5 @@ mod model_state;
 mod module;
 mod optimizer;
 mod run;
+mod source;
 mod tensor;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use flatmin_data::{Normalization, Transform};
 use flatmin_optim::{AverageConfig, Loss};
 use serde::{Deserialize, Serialize};
 
@@ -158,6 +159,11 @@ fn default_loader_threads() -> usize {
 }
 
 impl Augment {
+    /// What is done to each image; mixing is done to batches.
+    pub fn transform(&self, normalization: Normalization) -> Transform {
+        Transform { normalization, pad_crop: self.pad_crop, flip: self.flip }
+    }
+
     fn validate(&self) -> Result<()> {
         for (option, alpha) in [("augment.mixup", self.mixup), ("augment.cutmix", self.cutmix)] {
             if let Some(alpha) = alpha.filter(|alpha| !(alpha.is_finite() && *alpha > 0.0)) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use flatmin_data::{Dataset, Loader, LoaderOptions, Transform};
+use flatmin_data::{Dataset, Loader, LoaderOptions};
 use flatmin_optim::{Averaging, Factors, Phase};
 use flatmin_torch_ext::{num_threads, set_flush_denormal, set_num_threads};
 use parking_lot::Mutex;
@@ -213,12 +213,7 @@ impl Setup {
     }
 
     fn loader(&self) -> Result<Loader> {
-        let augment = self.config.augment;
-        let transform = Transform {
-            normalization: input_normalization(&self.slot.spec(), &self.sets.train),
-            pad_crop: augment.pad_crop,
-            flip: augment.flip,
-        };
+        let transform = self.config.augment.transform(input_normalization(&self.slot.spec(), &self.sets.train));
         let options = LoaderOptions {
             batch_size: self.config.batch_size,
             shuffle: true,

@@ -2,7 +2,7 @@
 import type { CommandDefinition } from '../command.js';
 import { benchLoopCommand, benchStepCommand, benchTrainCommand } from './bench.js';
 import { compareCommand } from './compare.js';
-import { downloadCommand } from './data.js';
+import { downloadCommand, inspectCommand, packCommand, previewCommand, verifyCommand } from './data.js';
 import { demoCommand } from './demo.js';
 import { evalCommand } from './eval.js';
 import { exportCommand } from './export.js';
@@ -22,6 +22,10 @@ export const commands: readonly CommandDefinition[] = [
   exportCommand,
   modelsCommand,
   downloadCommand,
+  inspectCommand,
+  packCommand,
+  verifyCommand,
+  previewCommand,
   benchStepCommand,
   benchTrainCommand,
   benchLoopCommand,
