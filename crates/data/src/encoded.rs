@@ -181,6 +181,28 @@ impl Dataset {
         }
     }
 
+    /// Threads that a loader of this set does well with: one for pixels in memory, one a core to decode images.
+    pub fn suggested_threads(&self) -> usize {
+        match self.store.content {
+            Content::Pixels { .. } => 1,
+            Content::Encoded { .. } => std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+
+    pub(crate) fn bad_images(&self) -> BadImages {
+        match self.store.content {
+            Content::Pixels { .. } => BadImages::Error,
+            Content::Encoded { bad_images, .. } => bad_images,
+        }
+    }
+
+    /// Image `index` of this view could not be used.
+    pub(crate) fn log_fault(&self, index: usize, error: &Error) {
+        if let Content::Encoded { faults, .. } = &self.store.content {
+            faults.add(self.images[index], error);
+        }
+    }
+
     /// Name of image `index` of this view: its path where it is a file. `None` for images in memory.
     pub fn image_name(&self, index: usize) -> Result<Option<String>> {
         let image = self.image(index)?;
