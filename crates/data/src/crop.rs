@@ -104,8 +104,8 @@ mod tests {
             assert!((0.079..=1.0).contains(&share) && (0.74..1.35).contains(&ratio), "{share} {ratio}");
             area += share / 4000.0;
         }
-        // Uniform from 0.08 to 1 would give 0.54; large parts fit more rarely.
-        assert!((0.45..0.54).contains(&area), "{area}");
+        // Uniform from 0.08 to 1 would give 0.54; large parts fit more rarely. torchvision's mean is 0.435.
+        assert!((0.42..0.45).contains(&area), "{area}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! and with any number of threads.
 
 mod batch;
+mod bench;
 mod canvas;
 mod crop;
 mod dataset;
@@ -31,6 +32,7 @@ mod tools;
 mod transform;
 
 pub use batch::Batch;
+pub use bench::{DataBench, DataBenchOptions, DataTimes};
 pub use crop::ResizedCrop;
 pub use dataset::{ArrayOptions, Dataset, ImageShape, Pixels};
 pub use describe::{ClassCount, Description};

@@ -318,12 +318,11 @@ mod tests {
             for (name, table) in goldens["magnitudes"][space].as_object().unwrap() {
                 let kind = SPACE.into_iter().find(|kind| format!("{kind:?}") == *name).unwrap();
                 for (bin, expected) in table.as_array().unwrap().iter().enumerate() {
-                    let mut expected = expected.as_f64().unwrap();
-                    if matches!(kind, TranslateX | TranslateY) {
-                        expected = expected.trunc();
-                    }
+                    let expected = expected.as_f64().unwrap();
                     let found = value(strength.op(kind, bin, false));
-                    assert!((found - expected).abs() < 1e-6, "{space} {name} {bin}: {found}, not {expected}");
+                    // Whole pixels; torch's last bit decides whether 16 is 15.999999 and so 15.
+                    let whole = matches!(kind, TranslateX | TranslateY) && found == (expected + 1e-5).trunc();
+                    assert!(whole || (found - expected).abs() < 1e-6, "{space} {name} {bin}: {found}, not {expected}");
                 }
             }
         }

@@ -323,9 +323,10 @@ impl Trainer {
             format!("{} of {} steps were skipped: loss or gradient was not finite", sums.skipped(), sums.steps())
         });
         let faults = self.sets.train.faults();
-        let faulty = faults.messages.first().map(|first| {
-            format!("{} images could not be used so far. The first: {first}", faults.count)
-        });
+        let faulty = faults
+            .messages
+            .first()
+            .map(|first| format!("{} images could not be used so far. The first: {first}", faults.count));
         let warnings: Vec<String> = [skipped, faulty].into_iter().flatten().collect();
         let rates = Rates::of(&self.optimizer.lock());
         EpochEvent {
