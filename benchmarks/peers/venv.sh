@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the virtual environment of the PyTorch peers once, and prints the path of its Python on stdout (progress goes to stderr).
-# It lies in flatmin's cache folder, takes about 5 GB (the wheel needs its CUDA libraries even on a CPU), and is made anew when requirements.txt changes.
+# It lies in flatmin's cache folder, takes about 5 GB (the wheel needs its CUDA libraries even on a CPU), and is brought up to date when requirements.txt changes.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -20,7 +20,8 @@ if ! cmp -s "$here/requirements.txt" "$stamp"; then
   if command -v flock >&2; then flock 9; fi
   if ! cmp -s "$here/requirements.txt" "$stamp"; then
     echo "peers: installing PyTorch in $venv" >&2
-    "$python" -m venv --clear "$venv" >&2
+    # What is there stays: pip adds and changes what the requirements ask for.
+    if ! "$venv/bin/python" -m pip --version >&2; then "$python" -m venv --clear "$venv" >&2; fi
     "$venv/bin/python" -m pip install --no-input --disable-pip-version-check -r "$here/requirements.txt" >&2
     cp "$here/requirements.txt" "$stamp"
   fi

@@ -16,9 +16,9 @@ const FAULTS_NAMED: usize = 1000;
 const MAX_SIDE: usize = 1 << 14;
 
 /// JPEG, PNG or WebP images that lie somewhere and are read one by one, from any thread.
+#[allow(clippy::len_without_is_empty)] // a set without images cannot be made
 pub trait EncodedImages: Debug + Send + Sync {
     /// Number of images.
-    #[allow(clippy::len_without_is_empty)] // a set without images cannot be made
     fn len(&self) -> usize;
 
     /// What users call image `index`: its path, or archive and member.

@@ -55,7 +55,7 @@ fn decode(bytes: &[u8]) -> std::result::Result<Image, String> {
     let (rows, columns) = if turn.transpose { (width, height) } else { (height, width) };
     let mut planes = Planes::default();
     picture.decode(Region { top: 0, left: 0, height: rows, width: columns }, 1, &mut planes)?;
-    planes.to_rgb();
+    planes.convert_to_rgb();
     Ok(Image { planes, turn, height, width })
 }
 

@@ -82,7 +82,7 @@ impl<'a> Picture<'a> {
         stored.vertical = stored.vertical.reduced(scale);
         stored.horizontal = stored.horizontal.reduced(scale);
         if !fast {
-            planes.to_rgb();
+            planes.convert_to_rgb();
         }
         resampler.run(planes, stored, canvas);
         canvas.turn(turn);

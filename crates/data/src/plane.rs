@@ -49,7 +49,7 @@ pub(crate) struct Planes {
 
 impl Planes {
     /// Brings luma and chroma to red, green and blue at full size, bit for bit as libjpeg does with its smooth upsampling.
-    pub(crate) fn to_rgb(&mut self) {
+    pub(crate) fn convert_to_rgb(&mut self) {
         if self.colour != Colour::Ycc {
             return;
         }

@@ -8,7 +8,7 @@
 use multiversion::multiversion;
 
 use crate::canvas::Canvas;
-use crate::plane::{Colour, Planes};
+use crate::plane::{Colour, Plane, Planes};
 
 /// What an axis of the output shows of an image, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -136,11 +136,9 @@ pub(crate) struct Resampler {
     vertical: Taps,
     horizontal: Taps,
     scratch: Vec<f64>,
-    /// `[output height, plane width]`, then its transpose.
-    rows: Vec<f32>,
-    columns: Vec<f32>,
-    /// `[output width, output height]`, then its transpose, a component.
-    turned: Vec<f32>,
+    /// One row of a plane, scaled vertically.
+    row: Vec<f32>,
+    /// `[height, width]` of the output, a component.
     scaled: [Vec<f32>; 3],
 }
 
@@ -158,82 +156,84 @@ impl Resampler {
                 self.vertical.fill(down, vertical, height, &mut self.scratch);
                 self.horizontal.fill(across, horizontal, width, &mut self.scratch);
             }
-            // Each pass has memory of its exact size: what lies beyond the end of a plane is never read.
-            self.rows.resize(height * plane.stride, 0.0);
-            shrink_bytes(&plane.data, plane.stride, &self.vertical, &mut self.rows);
-            self.columns.resize(plane.stride * height, 0.0);
-            transpose(&self.rows, plane.stride, height, &mut self.columns);
-            self.turned.resize(width * height, 0.0);
-            shrink_floats(&self.columns, height, &self.horizontal, &mut self.turned);
             scaled.resize(width * height, 0.0);
-            transpose(&self.turned, height, width, scaled);
+            // Taps that weigh nothing may lie beyond the row.
+            self.row.clear();
+            self.row.resize(plane.stride + self.horizontal.count, 0.0);
+            scale(plane, &self.vertical, &self.horizontal, &mut self.row, scaled);
         }
         canvas.reset(height, width, channels);
         colour(&self.scaled, picture.colour, &mut canvas.planes);
     }
 }
 
-/// `out[o, x] = sum_k weight[o, k] * source[start[o] + k, x]`.
-macro_rules! shrink {
-    ($name:ident, $source:ty) => {
-        #[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw", "x86_64+avx2"))]
-        fn $name(source: &[$source], stride: usize, taps: &Taps, out: &mut [f32]) {
-            let last = source.len() / stride - 1;
-            let outputs = out.chunks_exact_mut(stride).zip(&taps.starts).zip(taps.weights.chunks_exact(taps.count));
-            for ((out, &start), weights) in outputs {
-                for (group, weights) in weights.chunks_exact(4).enumerate() {
-                    if group > 0 && weights.iter().all(|weight| *weight == 0.0) {
-                        break;
-                    }
-                    let row = |k: usize| {
-                        let row = (start as usize + 4 * group + k).min(last);
-                        &source[row * stride..(row + 1) * stride]
-                    };
-                    let rows = row(0).iter().zip(row(1)).zip(row(2)).zip(row(3));
-                    let sums = rows.map(|(((a, b), c), d)| {
-                        let near = *a as f32 * weights[0] + *b as f32 * weights[1];
-                        near + (*c as f32 * weights[2] + *d as f32 * weights[3])
-                    });
-                    if group == 0 {
-                        out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum);
-                    } else {
-                        out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
-                    }
-                }
-            }
+/// Scales a plane, each row of the output down and then across while it is in the cache.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw", "x86_64+avx2"))]
+fn scale(plane: &Plane, vertical: &Taps, horizontal: &Taps, row: &mut [f32], out: &mut [f32]) {
+    let stride = plane.stride;
+    let last = plane.data.len() / stride - 1;
+    let outputs = out.chunks_exact_mut(horizontal.starts.len());
+    let taps = vertical.starts.iter().zip(vertical.weights.chunks_exact(vertical.count));
+    for (out, (&start, weights)) in outputs.zip(taps) {
+        let line = |k: usize| {
+            let line = (start as usize + k).min(last);
+            &plane.data[line * stride..(line + 1) * stride]
+        };
+        for (group, weights) in weights.as_chunks::<4>().0.iter().enumerate() {
+            let k = 4 * group;
+            mix_lines([line(k), line(k + 1), line(k + 2), line(k + 3)], weights, group > 0, &mut row[..stride]);
         }
-    };
-}
-
-shrink!(shrink_bytes, u8);
-shrink!(shrink_floats, f32);
-
-/// `[height, width]` to `[width, height]`, in blocks that stay in the cache.
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
-fn transpose(from: &[f32], width: usize, height: usize, to: &mut [f32]) {
-    const BLOCK: usize = 8;
-    for top in (0..height).step_by(BLOCK) {
-        let rows = BLOCK.min(height - top);
-        for left in (0..width).step_by(BLOCK) {
-            let columns = BLOCK.min(width - left);
-            if rows == BLOCK && columns == BLOCK {
-                let mut block = [[0.0f32; BLOCK]; BLOCK];
-                for (y, row) in block.iter_mut().enumerate() {
-                    row.copy_from_slice(&from[(top + y) * width + left..][..BLOCK]);
-                }
-                for x in 0..BLOCK {
-                    let column: [f32; BLOCK] = std::array::from_fn(|y| block[y][x]);
-                    to[(left + x) * height + top..][..BLOCK].copy_from_slice(&column);
-                }
-                continue;
-            }
-            for y in top..top + rows {
-                for x in left..left + columns {
-                    to[x * height + y] = from[y * width + x];
-                }
-            }
+        match horizontal.count {
+            4 => across::<1>(row, horizontal, out),
+            8 => across::<2>(row, horizontal, out),
+            12 => across::<3>(row, horizontal, out),
+            _ => across_any(row, horizontal, out),
         }
     }
+}
+
+/// `row[x] = sum_k weights[k] * lines[k][x]`, or adds that to it.
+#[inline(always)]
+fn mix_lines(lines: [&[u8]; 4], weights: &[f32; 4], add: bool, row: &mut [f32]) {
+    let samples = lines[0].iter().zip(lines[1]).zip(lines[2]).zip(lines[3]);
+    let sums = samples.map(|(((&a, &b), &c), &d)| {
+        let near = f32::from(a) * weights[0] + f32::from(b) * weights[1];
+        near + (f32::from(c) * weights[2] + f32::from(d) * weights[3])
+    });
+    match add {
+        false => row.iter_mut().zip(sums).for_each(|(row, sum)| *row = sum),
+        true => row.iter_mut().zip(sums).for_each(|(row, sum)| *row += sum),
+    }
+}
+
+/// One row of the output from `4 * GROUPS` taps each.
+#[inline(always)]
+fn across<const GROUPS: usize>(row: &[f32], taps: &Taps, out: &mut [f32]) {
+    let weights = taps.weights.as_chunks::<4>().0.as_chunks::<GROUPS>().0;
+    for ((out, &start), weights) in out.iter_mut().zip(&taps.starts).zip(weights) {
+        let samples = &row[start as usize..start as usize + 4 * GROUPS];
+        *out = dot(samples.as_chunks::<4>().0, weights);
+    }
+}
+
+#[inline(always)]
+fn across_any(row: &[f32], taps: &Taps, out: &mut [f32]) {
+    for ((out, &start), weights) in out.iter_mut().zip(&taps.starts).zip(taps.weights.chunks_exact(taps.count)) {
+        let samples = &row[start as usize..start as usize + taps.count];
+        *out = dot(samples.as_chunks::<4>().0, weights.as_chunks::<4>().0);
+    }
+}
+
+/// Four sums side by side, added at the end.
+#[inline(always)]
+fn dot(samples: &[[f32; 4]], weights: &[[f32; 4]]) -> f32 {
+    let mut sums = [0.0f32; 4];
+    for (samples, weights) in samples.iter().zip(weights) {
+        for k in 0..4 {
+            sums[k] += samples[k] * weights[k];
+        }
+    }
+    (sums[0] + sums[1]) + (sums[2] + sums[3])
 }
 
 /// To the nearest whole number in 0..=255, ties to even.

@@ -135,11 +135,8 @@ impl<const N: usize> Reduced<N> {
         }
         std::array::from_fn(|y| {
             std::array::from_fn(|x| {
-                let mut value = 128.5;
-                for u in 0..N {
-                    value += half[y][u] * self.basis[x][u];
-                }
-                value as u8
+                let terms = half[y].iter().zip(&self.basis[x]).map(|(value, weight)| value * weight);
+                (128.5 + terms.sum::<f32>()) as u8
             })
         })
     }
