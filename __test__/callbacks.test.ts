@@ -39,6 +39,7 @@ function epochOf(epoch: number, validationLoss: number, lr = 0.1): EpochEvent {
     dataSeconds: 0,
     memoryBytes: 1,
     skippedSteps: 0,
+    badImages: 0,
   };
 }
 

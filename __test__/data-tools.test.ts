@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { list } from 'tar';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Dataset, datasets, type JobProgress } from '../src/index.js';
+import { type Dataset, datasets, type EpochEvent, type JobProgress, models, SGD, Trainer } from '../src/index.js';
 import { flatmin } from './support/cli.js';
 import { greyPng } from './support/png.js';
 import { errorOf } from './support.js';
@@ -222,5 +222,56 @@ describe('flatmin data', () => {
     const { code, stdout, stderr } = await flatmin(['train', ...args, '--epochs', '1', '--no-save', '--json']);
     expect([code, stderr]).toEqual([0, '']);
     expect(stdout).toContain('"epoch"');
+  });
+});
+
+describe('training on image files', () => {
+  it('decodes and augments them as they are needed, and counts those that cannot be', async () => {
+    const folder = join(root, 'training');
+    for (const [name, value] of [
+      ['dark', 30],
+      ['light', 220],
+    ] as const) {
+      await mkdir(join(folder, 'train', name), { recursive: true });
+      for (let number = 0; number < 6; number += 1)
+        await writeFile(join(folder, 'train', name, `${number}.png`), picture(value + number));
+    }
+    await writeFile(join(folder, 'train/light/broken.jpg'), 'no picture');
+    const train = await datasets.imageFolder(join(folder, 'train'), { size: 16, badImages: 'skip' });
+    using model = models.create('demo', { inputShape: [3, 16, 16], numClasses: 2, seed: 1 });
+    const events: EpochEvent[] = [];
+    const run = new Trainer({
+      ...{ model, optimizer: new SGD(model, { lr: 0.05, momentum: 0.9 }), train, epochs: 8, batchSize: 4 },
+      augment: { resizedCrop: {}, flip: true, policy: { type: 'randAugment', magnitude: 1 }, erasing: {} },
+      loaderThreads: 2,
+    }).fit();
+    for await (const event of run) if (event.type === 'epoch') events.push(event);
+    expect(events.map(({ badImages }) => badImages)).toEqual(Array(8).fill(1));
+    expect(events[0]?.warning).toContain('broken.jpg');
+    expect(train.faults()).toMatchObject({ count: 1, messages: [expect.stringContaining('broken.jpg')] });
+    const whole = await datasets.imageFolder(join(folder, 'train'), { size: 16, badImages: 'replace' });
+    expect((await model.evaluate(whole)).accuracy).toBeGreaterThan(0.9);
+  });
+
+  it('gives the same files in another size', async () => {
+    const set = await datasets.imageFolder(join(photos, 'train'), { size: 16 });
+    expect(set.withSize(12).shape).toEqual([12, 12, 3]);
+    expect(set.withSize([8, 10], { resize: 10 }).pixels(0)).toHaveLength(8 * 10 * 3);
+    expect(await errorOf(() => set.withSize(12, { resize: 11 }))).toMatchObject({ code: 'ERR_FLATMIN_OPTION' });
+    expect(await errorOf(() => datasets.digits().withSize(12))).toMatchObject({ code: 'ERR_FLATMIN_OPTION' });
+  });
+
+  it('refuses options of augmentation that are out of range, by name', async () => {
+    using model = models.create('demo', { seed: 1 });
+    const trainer = (augment: object) =>
+      errorOf(() => new Trainer({ model, optimizer: new SGD(model, { lr: 0.1 }), train: datasets.digits(), augment }));
+    for (const augment of [
+      { policy: { type: 'randAugment', magnitude: 31 } },
+      { policy: { type: 'autoAugment', set: 'mnist' } },
+      { resizedCrop: { scale: [0, 2] } },
+      { colorJitter: { hue: 0.7 } },
+      { cutout: 0 },
+    ])
+      expect(await trainer(augment)).toMatchObject({ code: 'ERR_FLATMIN_OPTION' });
   });
 });

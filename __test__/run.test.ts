@@ -31,6 +31,7 @@ const step = (number: number): StepEvent => ({
   gradientNorm: 1,
   imagesPerSecond: 1,
   etaSeconds: 1,
+  dataSeconds: 0,
   skippedSteps: 0,
 });
 
@@ -48,6 +49,7 @@ const epoch = (number: number): EpochEvent => ({
   dataSeconds: 0,
   memoryBytes: 1,
   skippedSteps: 0,
+  badImages: 0,
 });
 
 const end = (

@@ -9,12 +9,15 @@ import {
   type BatchesOptions,
   batchesSchema,
   type ImageShape,
+  imageFields,
   type LabelNoiseOptions,
   labelNoiseFraction,
   labelNoiseSchema,
   type SplitOptions,
   splitSchema,
   splitSizesSchema,
+  type WithSizeOptions,
+  withSizeSchema,
 } from './options/data.js';
 import { positiveInteger } from './options/fields.js';
 import type { Normalization } from './options/model.js';
@@ -136,6 +139,26 @@ export class Dataset {
     const share = parseOptions(labelNoiseFraction, fraction, 'dataset.withLabelNoise fraction');
     const { seed } = parseOptions(labelNoiseSchema, options, 'dataset.withLabelNoise');
     return new Dataset(call(() => this.#native.withLabelNoise(share, seed)));
+  }
+
+  /**
+   * The same image files in another size, for training at growing sizes. Images in memory have one size.
+   * @param size Side of the images in pixels, or [height, width].
+   */
+  withSize(size: number | readonly [number, number], options: WithSizeOptions = {}): Dataset {
+    const side = parseOptions(imageFields.size, size, 'dataset.withSize size');
+    const [height, width] = typeof side === 'number' ? [side, side] : side;
+    const { resize = Math.ceil((Math.max(height, width) * 8) / 7) } = parseOptions(
+      withSizeSchema,
+      options,
+      'dataset.withSize',
+    );
+    return new Dataset(call(() => this.#native.withSize(height, width, resize)));
+  }
+
+  /** Image files that could not be read or decoded so far, in training or elsewhere: how many, and what is wrong with each. */
+  faults(): { count: number; messages: string[] } {
+    return call(() => this.#native.faults());
   }
 
   /** The first `count` images, or all when there are fewer. */

@@ -71,6 +71,8 @@ export interface StepEvent {
   weightNorm?: number;
   imagesPerSecond: number;
   etaSeconds: number;
+  /** Seconds the loop waited for data in the epoch so far. */
+  dataSeconds: number;
   /** Steps left out because a gradient was not finite. */
   skippedSteps: number;
 }
@@ -102,6 +104,8 @@ export interface EpochEvent {
   /** Resident memory of the process; null where the system does not tell. */
   memoryBytes: number | null;
   skippedSteps: number;
+  /** Training images that could not be read or decoded since the data set was opened. */
+  badImages: number;
   /** Something that deserves a look, such as many skipped steps. */
   warning?: string;
 }

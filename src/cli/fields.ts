@@ -2,7 +2,7 @@
 // A flag is flat where the library takes an object (schedule, augmentation, loss); here lie both and the way between them.
 import { z } from 'zod';
 import { dtype, fraction, nonNegative, path, positiveInteger, wholeNumber } from '../options/fields.js';
-import { imageFields, loadWeightsSchema, patternsSchema, trainerSchema } from '../options/index.js';
+import { augmentNames, imageFields, loadWeightsSchema, patternsSchema, trainerSchema } from '../options/index.js';
 import { UsageError } from './failure.js';
 import { optimizerFields } from './optimizers.js';
 
@@ -39,18 +39,63 @@ const trainer = trainerSchema.shape;
 
 const alpha = z.number().gt(0).optional();
 
+const POLICIES = ['auto-cifar10', 'auto-imagenet', 'auto-svhn', 'rand', 'trivial'] as const;
+const AUTO_SETS = { 'auto-cifar10': 'cifar10', 'auto-imagenet': 'imagenet', 'auto-svhn': 'svhn' } as const;
+
 /** What is done to each training image. */
 export const imageAugmentFields = {
   augment: z
-    .enum(['none', 'standard'])
+    .enum(augmentNames)
     .optional()
-    .describe('standard: pad 4, random crop, flip (default: standard for CIFAR, none for the others)'),
+    .describe(
+      'standard: pad 4, random crop, flip; imagenet: random resized crop, flip (default: standard for CIFAR, imagenet for imagefolder and webdataset, none for the others)',
+    ),
+  policy: z
+    .enum(POLICIES)
+    .optional()
+    .describe('Augmentation policy of the literature, after --augment; auto-*: AutoAugment, found on that data set'),
+  policyMagnitude: z.int().min(0).max(30).optional().describe('Magnitude of --policy rand, 0 to 30 (default: 9)'),
+  colorJitter: z
+    .number()
+    .min(0)
+    .optional()
+    .describe('Brightness, contrast and saturation vary by up to this share of themselves'),
+  erasing: fraction.optional().describe('Share of the images of which a random rectangle is blanked'),
+  cutout: positiveInteger.optional().describe('Side of a square that is blanked in each image, in pixels'),
 };
 
+type ImageAugment = Partial<z.output<z.ZodObject<typeof imageAugmentFields>>>;
+
+const usualAugment = (data: DataOptions['data']) =>
+  data.startsWith('cifar') ? 'standard' : data === 'imagefolder' || data === 'webdataset' ? 'imagenet' : 'none';
+
 /** The library's form of {@link imageAugmentFields}. */
-export function augmentOptions({ data, augment }: { data: DataOptions['data']; augment?: string | undefined }) {
-  const standard = (augment ?? (data.startsWith('cifar') ? 'standard' : 'none')) === 'standard';
-  return standard ? { padCrop: 4, flip: true } : {};
+export function augmentOptions({ data, ...flags }: { data: DataOptions['data'] } & ImageAugment) {
+  const { augment = usualAugment(data), colorJitter: by, erasing: probability, cutout } = flags;
+  const moves = { none: {}, standard: { padCrop: 4, flip: true }, imagenet: { resizedCrop: {}, flip: true } };
+  return {
+    ...moves[augment],
+    ...set({
+      policy: policyOf(flags),
+      colorJitter: by === undefined ? undefined : { brightness: by, contrast: by, saturation: by },
+      erasing: probability === undefined ? undefined : { probability },
+      cutout,
+    }),
+  };
+}
+
+function policyOf({ policy, policyMagnitude: magnitude }: ImageAugment) {
+  if (magnitude !== undefined && policy !== 'rand') throw new UsageError('--policy-magnitude belongs to --policy rand');
+  switch (policy) {
+    case undefined:
+      return undefined;
+    case 'rand':
+      return { type: 'randAugment' as const, ...set({ magnitude }) };
+    case 'trivial':
+      return { type: 'trivialAugment' as const };
+    default:
+      return { type: 'autoAugment' as const, set: AUTO_SETS[policy] };
+  }
 }
 
 /** How long, in what order and at which learning rate. */
@@ -140,9 +185,9 @@ export function trainerOptions(options: z.output<typeof trainingSchema>) {
   const { rhoSchedule, momentumSchedule, mixup, cutmix, average, accumulate } = options;
   const augment = { ...augmentOptions(options), ...set({ mixup, cutmix }) };
   return {
-    ...{ epochs, batchSize, seed, loaderThreads, augment, schedule: scheduleOf(options) },
+    ...{ epochs, batchSize, seed, augment, schedule: scheduleOf(options) },
     loss: { type: 'crossEntropy' as const, labelSmoothing },
-    ...set({ maxSteps, threads, rhoSchedule, momentumSchedule, average, accumulate }),
+    ...set({ maxSteps, threads, loaderThreads, rhoSchedule, momentumSchedule, average, accumulate }),
   };
 }
 

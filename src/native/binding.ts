@@ -124,6 +124,8 @@ export interface BindingDataset {
   pixels(index: number): Float32Array;
   label(index: number): number;
   imageName(index: number): string | null;
+  withSize(height: number, width: number, resize: number): BindingDataset;
+  faults(): { count: number; messages: string[] };
   split(sizes: number[], seed: number): BindingDataset[];
   withLabelNoise(fraction: number, seed: number): BindingDataset;
   take(count: number): BindingDataset;
@@ -263,7 +265,7 @@ export interface BindingBench {
 }
 
 export interface BindingBenchStatic {
-  create(kind: 'step' | 'train' | 'loop', options: object): BindingBench;
+  create(kind: 'step' | 'train' | 'loop' | 'data', options: object): BindingBench;
 }
 
 /** Everything the addon exports. */

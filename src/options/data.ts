@@ -2,8 +2,8 @@
 // Images are [height, width, channels] here, as files and canvases have them.
 
 import { z } from 'zod';
+import { augmentSchema } from './augment.js';
 import { classNames, dtype, fraction, positiveInteger, seed, wholeNumber } from './fields.js';
-import { augmentSchema } from './trainer.js';
 
 /** Options of published sets with a training and a test part. */
 export const partSchema = z.strictObject({
@@ -38,6 +38,9 @@ export const imagesSchema = z.strictObject({
   ...imageFields,
   classNames: classNames.optional(),
 });
+
+/** Options of {@link Dataset.withSize}. */
+export const withSizeSchema = z.strictObject({ resize: imageFields.resize });
 
 /** Options of {@link datasets.npz}. */
 export const npzSchema = z.strictObject({
@@ -151,4 +154,5 @@ export type ArraysOptions = z.input<typeof arraysSchema>;
 export type GeneratorOptions = z.input<typeof generatorSchema>;
 export type SplitOptions = z.input<typeof splitSchema>;
 export type LabelNoiseOptions = z.input<typeof labelNoiseSchema>;
+export type WithSizeOptions = z.input<typeof withSizeSchema>;
 export type BatchesOptions = z.input<typeof batchesSchema>;

@@ -16,9 +16,9 @@ const FAULTS_NAMED: usize = 1000;
 const MAX_SIDE: usize = 1 << 14;
 
 /// JPEG, PNG or WebP images that lie somewhere and are read one by one, from any thread.
+#[allow(clippy::len_without_is_empty)] // a set without images cannot be made
 pub trait EncodedImages: Debug + Send + Sync {
     /// Number of images.
-    #[allow(clippy::len_without_is_empty)] // a set without images cannot be made
     fn len(&self) -> usize;
 
     /// What users call image `index`: its path, or archive and member.
@@ -178,6 +178,28 @@ impl Dataset {
         match &self.store.content {
             Content::Pixels { .. } => Faults::default(),
             Content::Encoded { faults, .. } => faults.snapshot(),
+        }
+    }
+
+    /// Threads that a loader of this set does well with: one for pixels in memory, one a core to decode images.
+    pub fn suggested_threads(&self) -> usize {
+        match self.store.content {
+            Content::Pixels { .. } => 1,
+            Content::Encoded { .. } => std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+
+    pub(crate) fn bad_images(&self) -> BadImages {
+        match self.store.content {
+            Content::Pixels { .. } => BadImages::Error,
+            Content::Encoded { bad_images, .. } => bad_images,
+        }
+    }
+
+    /// Image `index` of this view could not be used.
+    pub(crate) fn log_fault(&self, index: usize, error: &Error) {
+        if let Content::Encoded { faults, .. } = &self.store.content {
+            faults.add(self.images[index], error);
         }
     }
 

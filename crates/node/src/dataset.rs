@@ -1,6 +1,6 @@
 //! `BindingDataset`: images with labels. Splits, subsets and noisy copies share the pixels.
 
-use flatmin_data::{ArrayOptions, Dataset, ImageShape, Pixels, SplitSize, digits};
+use flatmin_data::{ArrayOptions, Dataset, Frame, ImageShape, Pixels, SplitSize, digits};
 use napi::Env;
 use napi::bindgen_prelude::{Float32Array, PromiseRaw, Uint32Array};
 use napi_derive::napi;
@@ -143,6 +143,19 @@ impl BindingDataset {
     #[napi]
     pub fn take(&self, count: u32) -> napi::Result<Self> {
         Ok(self.set()?.take(count as usize).or_throw()?.into())
+    }
+
+    /// The same image files in another size; `resize` is the shorter side before the centre is cut out.
+    #[napi]
+    pub fn with_size(&self, height: u32, width: u32, resize: u32) -> napi::Result<Self> {
+        let [height, width, resize] = [height, width, resize].map(|side| side as usize);
+        Ok(self.set()?.with_frame(Frame { height, width, resize }).or_throw()?.into())
+    }
+
+    /// Images that could not be read or decoded so far.
+    #[napi(ts_return_type = "{ count: number, messages: string[] }")]
+    pub fn faults(&self) -> napi::Result<Value> {
+        to_json(&self.set()?.faults())
     }
 
     /// Lets go of the images; they are freed once no other set and no run uses them.

@@ -25,8 +25,8 @@ pub struct EvaluateOptions {
     pub limit: Option<usize>,
     /// Default: the model's, or, if it has none, the data set's.
     pub normalization: Option<Normalization>,
-    /// Default 1.
-    pub loader_threads: usize,
+    /// Default: 1 for images in memory, one a core for files.
+    pub loader_threads: Option<usize>,
 }
 
 impl Default for EvaluateOptions {
@@ -37,7 +37,7 @@ impl Default for EvaluateOptions {
             metrics: Vec::new(),
             limit: None,
             normalization: None,
-            loader_threads: 1,
+            loader_threads: None,
         }
     }
 }
@@ -66,7 +66,7 @@ pub fn evaluate(
         dataset,
         LoaderOptions {
             batch_size: options.batch_size,
-            threads: options.loader_threads,
+            threads: options.loader_threads.unwrap_or_else(|| dataset.suggested_threads()),
             ..LoaderOptions::new(Transform::plain(normalization))
         },
     )?;

@@ -145,6 +145,8 @@ impl Setup {
         let progress = self.prepare(checkpoint.as_ref())?;
         let loader = self.loader()?;
         let per_epoch = loader.len() as u64;
+        // Threads go on from one epoch to the next, so the first batches of an epoch are ready when it begins.
+        let batches = loader.epochs(progress.epoch..self.config.epochs, progress.batch as usize);
         let averaged = self.averaged(checkpoint.as_ref(), per_epoch)?;
         let planned = per_epoch * self.config.epochs;
         let total_steps = self.config.max_steps.map_or(planned, |steps| steps.min(planned));
@@ -165,6 +167,7 @@ impl Setup {
             control: self.control,
             events: self.events,
             loader,
+            batches,
             total_steps,
             progress,
             resumed_from,
@@ -219,7 +222,7 @@ impl Setup {
             shuffle: true,
             drop_last: self.config.drop_last,
             seed: self.config.seed,
-            threads: self.config.loader_threads,
+            threads: self.config.loader_threads.unwrap_or_else(|| self.sets.train.suggested_threads()),
             ..LoaderOptions::new(transform)
         };
         Ok(Loader::new(self.sets.train.clone(), options)?)

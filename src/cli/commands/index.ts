@@ -1,6 +1,6 @@
 // All commands of the CLI, in the order of `flatmin --help`.
 import type { CommandDefinition } from '../command.js';
-import { benchLoopCommand, benchStepCommand, benchTrainCommand } from './bench.js';
+import { benchDataCommand, benchLoopCommand, benchStepCommand, benchTrainCommand } from './bench.js';
 import { compareCommand } from './compare.js';
 import { downloadCommand, inspectCommand, packCommand, previewCommand, verifyCommand } from './data.js';
 import { demoCommand } from './demo.js';
@@ -29,4 +29,5 @@ export const commands: readonly CommandDefinition[] = [
   benchStepCommand,
   benchTrainCommand,
   benchLoopCommand,
+  benchDataCommand,
 ];
