@@ -45,7 +45,7 @@ export const sharpnessSchema = z.strictObject({
     .describe('Radii of the ball'),
   ...metricFields,
   p: z
-    .union([z.number().gt(1), z.literal('inf')])
+    .union([z.number().gt(1), z.enum(['inf'])])
     .default(2)
     .describe("Norm of the ball: a number above 1, or 'inf'"),
   steps: positiveInteger.default(20).describe('Steps of each ascent'),

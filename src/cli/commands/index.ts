@@ -5,9 +5,12 @@ import { compareCommand } from './compare.js';
 import { downloadCommand } from './data.js';
 import { demoCommand } from './demo.js';
 import { evalCommand } from './eval.js';
+import { hessianCommand } from './hessian.js';
+import { landscapeCommand } from './landscape.js';
 import { modelsCommand } from './models.js';
 import { predictCommand } from './predict.js';
 import { doctorCommand, setupCommand } from './setup.js';
+import { sharpnessCommand } from './sharpness.js';
 import { trainCommand } from './train.js';
 
 export const commands: readonly CommandDefinition[] = [
@@ -18,6 +21,9 @@ export const commands: readonly CommandDefinition[] = [
   compareCommand,
   evalCommand,
   predictCommand,
+  sharpnessCommand,
+  hessianCommand,
+  landscapeCommand,
   modelsCommand,
   downloadCommand,
   benchStepCommand,
