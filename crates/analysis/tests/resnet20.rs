@@ -142,13 +142,3 @@ fn adaptive_sharpness_does_not_see_rescaling_and_plain_sharpness_does() {
         assert!(change(3) > 4.0 || change(3) < 0.25, "plain sharpness changed {} times only", change(3));
     }
 }
-
-/// What is compared is something: a mosaic that was cut wrongly would be classified by chance.
-#[test]
-fn the_net_knows_the_images() {
-    let Some(shared) = shared() else { return };
-    let mut model = trained(&shared, Dtype::Float32);
-    let options = SharpnessOptions { method: Method::OneStep, ..Default::default() };
-    let found = quietly(|monitor| sharpness(&mut model, &test_images(&shared, 100), &options, monitor));
-    assert!(found.accuracy > 0.85);
-}

@@ -11,6 +11,7 @@ import { modelsCommand } from './models.js';
 import { predictCommand } from './predict.js';
 import { doctorCommand, setupCommand } from './setup.js';
 import { sharpnessCommand } from './sharpness.js';
+import { studyCommand } from './study.js';
 import { trainCommand } from './train.js';
 
 export const commands: readonly CommandDefinition[] = [
@@ -24,6 +25,7 @@ export const commands: readonly CommandDefinition[] = [
   sharpnessCommand,
   hessianCommand,
   landscapeCommand,
+  studyCommand,
   modelsCommand,
   downloadCommand,
   benchStepCommand,
