@@ -26,7 +26,7 @@ SCALES = {
     "filter": (invariant_filter_scale, {"scale": "filter", "adaptive": "all"}),
     "filter, eta 0.01": (filter_scale(0.01), {"scale": "filter", "adaptive": "weights", "eta": 0.01}),
 }
-RADII = {"none": [0.02, 0.1], "element": [0.1, 0.5], "element, eta 0.01": [0.1, 0.5], "filter": [0.01, 0.05], "filter, eta 0.01": [0.01, 0.05]}
+RADII = {"none": [0.02, 0.1], "element": [0.1, 0.5], "element, eta 0.01": [0.05, 0.2], "filter": [0.01, 0.05], "filter, eta 0.01": [0.01, 0.05]}
 # Lengths in the maximum norm are those in the 2-norm divided by the root of the number of weights, about.
 INF = 520
 

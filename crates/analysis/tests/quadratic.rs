@@ -72,6 +72,38 @@ fn one_step_is_the_first_order_solution() {
     }
 }
 
+/// The sharpness that a training step tells is the one-step measure of its batch.
+#[test]
+fn one_step_is_the_ascent_of_training() {
+    use flatmin_optim::{Loss, Optimizer, StepOptions, Target, train_step};
+    use flatmin_train::EvaluationBatches;
+    let set = images(2, 3, 50);
+    let data = EvaluateOptions { batch_size: 50, ..mse() };
+    for p in [json!(2), json!(3), json!("inf")] {
+        for scale in ["none", "element", "filter"] {
+            let ball = json!({"scale": scale, "eta": 0.01, "linearFilters": true, "p": p});
+            let mut sharpness_of_step = ball.clone();
+            sharpness_of_step["rho"] = json!(0.3);
+            let config = json!({"base": {"type": "sgd", "lr": 0}, "sharpness": sharpness_of_step});
+            let mut model = linear();
+            let mut optimizer = Optimizer::new(&mut model, serde_json::from_value(config).unwrap()).unwrap();
+            let batch = EvaluationBatches::new(&model, &set, &data).unwrap().iter().next().unwrap().unwrap();
+            let target = Target::Classes(batch.target.classes().unwrap());
+            let (images, step) = (&batch.images, StepOptions::new(1));
+            let told = train_step(&mut model, &mut optimizer, images, &target, &Loss::Mse, step).unwrap();
+            let options = SharpnessOptions {
+                method: Method::OneStep,
+                rho: vec![0.3],
+                ball: serde_json::from_value(ball).unwrap(),
+                data: data.clone(),
+                ..Default::default()
+            };
+            let found = quietly(|monitor| sharpness(&mut linear(), &set, &options, monitor));
+            near(found.points[0].sharpness, told.sharpness.unwrap(), 1e-9);
+        }
+    }
+}
+
 #[test]
 fn an_ascent_is_never_below_one_step_and_stays_in_the_ball() {
     let set = images(4, 4, 40);
