@@ -90,7 +90,7 @@ it('landscape writes a surface, a line and the path of a run', async () => {
 
 it.each([
   [['sharpness'], /--weights is missing/],
-  [['sharpness', '--weights', 'RUN', '--rho', '-1'], /'rho'/],
+  [['sharpness', '--weights', 'RUN', '--rho', '-1'], /'rho/],
   [['sharpness', '--weights', 'RUN', '--bound', '--m', '10'], /--bound needs the worst case/],
   [['sharpness', '--weights', 'RUN', '--metod', 'random'], /Did you mean --method/],
   [['hessian', '--weights', 'RUN', '--iterations', '0'], /'iterations'/],

@@ -77,7 +77,7 @@ describe('tauDifference', () => {
       const [low, high] = tauDifference(nets, [negated, sharpness, gap], 500).interval;
       return high - low;
     };
-    expect(width(again)).toBeGreaterThan(0.8 * width(one));
+    expect(width(again)).toBeGreaterThan(0.7 * width(one));
   });
 });
 
@@ -128,11 +128,11 @@ describe('flatmin study', () => {
 trainImages: 60
 testImages: 100
 batchSize: [10, 20]
-lr: [0.05, 0.1]
+lr: [0.02, 0.04]
 weightDecay: [0]
 dropout: [0]
 targetLoss: 0.5
-epochs: 30
+epochs: 60
 steps: 2
 resamples: 50
 jobs: 2
@@ -159,8 +159,8 @@ jobs: 2
   }, 120_000);
 
   it('makes what is missing, and nothing twice', async () => {
-    const kept = join(out(), 'nets', 'batchSize=10-lr=0.05-weightDecay=0-dropout=0', 'seed-1', 'net.json');
-    const lost = join(out(), 'nets', 'batchSize=20-lr=0.1-weightDecay=0-dropout=0', 'seed-1', 'net.json');
+    const kept = join(out(), 'nets', 'batchSize=10-lr=0.02-weightDecay=0-dropout=0', 'seed-1', 'net.json');
+    const lost = join(out(), 'nets', 'batchSize=20-lr=0.04-weightDecay=0-dropout=0', 'seed-1', 'net.json');
     const before = statSync(kept).mtimeMs;
     const record = JSON.parse(readFileSync(lost, 'utf8'));
     rmSync(lost);

@@ -156,9 +156,9 @@ fn curvature_of_a_quadratic_is_its_matrix() {
             top_k: 3,
             vectors: true,
             trace_probes: 400,
-            density: Some(DensityOptions { probes: 200, ..DensityOptions::default() }),
+            density: Some(DensityOptions { probes: 100, ..DensityOptions::default() }),
             ball,
-            data: mse(),
+            data: EvaluateOptions { batch_size: 50, ..mse() },
             ..Default::default()
         };
         let found = quietly(|monitor| curvature(&mut model, &set, &options, monitor));
@@ -215,12 +215,15 @@ fn curvature_of_a_small_net_is_that_of_its_finite_differences() {
     let symmetric = (&matrix + matrix.transpose(0, 1)) / 2.0;
     let expected = eigenvalues(&symmetric);
     let options =
-        CurvatureOptions { top_k: 5, iterations: 200, tolerance: 1e-7, trace_probes: 4000, ..Default::default() };
+        CurvatureOptions { top_k: 5, iterations: 200, tolerance: 1e-7, trace_probes: 1000, ..Default::default() };
     let found = quietly(|monitor| curvature(&mut model, &set, &options, monitor));
     assert_eq!(found.dimensions, columns.len());
     for (found, expected) in found.eigenvalues.iter().zip(&expected) {
         near(found.value, *expected, 1e-4);
     }
     near(found.smallest.unwrap().value, *expected.last().unwrap(), 1e-2);
-    near(found.trace.unwrap().value, f64::try_from(symmetric.trace()).unwrap(), 1e-2);
+    let trace = f64::try_from(symmetric.trace()).unwrap();
+    let estimate = found.trace.unwrap();
+    println!("trace {trace}, estimated {} +- {}", estimate.value, estimate.standard_error.unwrap());
+    near(estimate.value, trace, 1e-2);
 }
