@@ -1,7 +1,7 @@
 """Makes the golden values that `crates/analysis/tests/resnet20.rs` compares with: sharpness and curvature of a trained ResNet-20, computed by PyTorch.
 
 usage, from the root:
-    "$(benchmarks/peers/venv.sh)" __test__/goldens/make_sharpness.py resnet20-cifar10.safetensors cifar-10-batches-bin   (about two minutes)
+    "$(benchmarks/peers/venv.sh)" __test__/goldens/make_sharpness.py resnet20-cifar10.safetensors cifar-10-batches-bin   (about a minute)
 `--images 1000 --out FILE` gives values for more images, `--dtype float64` exact ones; FLATMIN_GOLDEN=FILE makes the test take that file.
 A plain transcription of the definitions: T_w, the ball and its projection as in Kwon 2021 and docs/sharpness.md, one tensor after another.
 """
@@ -152,8 +152,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("weights")
     parser.add_argument("images_folder")
-    parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--images", type=int, default=50)
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
+    parser.add_argument("--only", nargs="+", choices=SCALES, default=list(SCALES), help="scales to make cases of")
     parser.add_argument("--out", type=Path, default=HERE / "sharpness-resnet20.json")
     options = parser.parse_args()
     dtype = getattr(torch, options.dtype)
@@ -162,7 +163,7 @@ def main():
     model.to(dtype).eval()
     images, labels = test_images(options.images_folder, options.images, dtype)
     cases = {}
-    for name in SCALES:
+    for name in options.only:
         for p, steps in [(2, 1), (2, 5)] + ([("inf", 1), (3, 1), ("inf", 3)] if name in ("none", "element") else []):
             cases[f"{name}, p {p}, {steps} steps"] = case(model, images, labels, name, p, steps)
             print(name, p, steps, [point["sharpness"] for point in cases[f"{name}, p {p}, {steps} steps"]["points"]], flush=True)

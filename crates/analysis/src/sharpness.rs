@@ -131,10 +131,14 @@ impl SharpnessOptions {
         if self.rho.is_empty() || self.rho.iter().any(|rho| !(rho.is_finite() && *rho > 0.0)) {
             return Err(Error::option("rho", format!("{:?}", self.rho), "one or more finite numbers above 0"));
         }
-        for (name, value) in [("steps", self.steps), ("draws", self.draws), ("m", self.m.unwrap_or(1))] {
-            if value == 0 {
-                return Err(Error::option(name, 0, "at least 1"));
-            }
+        let counts = [
+            ("steps", self.steps),
+            ("draws", self.draws),
+            ("m", self.m.unwrap_or(1)),
+            ("batchSize", self.data.batch_size),
+        ];
+        if let Some((name, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
+            return Err(Error::option(name, 0, "at least 1"));
         }
         if !(self.step_size.is_finite() && self.step_size > 0.0) {
             return Err(Error::option("stepSize", self.step_size, "a finite number above 0"));

@@ -7,19 +7,18 @@ import type { NetRecord } from './record.js';
 /** A number of each net. */
 export type Value = (net: NetRecord) => number;
 
-const concord = (a: NetRecord, b: NetRecord, measure: Value, gap: Value) =>
-  Math.sign(measure(a) - measure(b)) * Math.sign(gap(a) - gap(b));
-
 /**
  * Kendall's tau-a: the mean over pairs of sign(mu_i - mu_j) sign(gap_i - gap_j), ties counting 0. A net that is there several times,
  * as in bootstrap samples, makes no pair with itself. NaN without a pair.
  */
 export function kendallTau(nets: readonly NetRecord[], measure: Value, gap: Value): number {
+  const ranked = nets.map((net) => ({ net, mu: measure(net), gap: gap(net) }));
   let [sum, pairs] = [0, 0];
-  for (const [index, a] of nets.entries())
-    for (const b of nets.slice(index + 1)) {
-      if (a === b) continue;
-      sum += concord(a, b, measure, gap);
+  for (const [index, a] of ranked.entries())
+    for (let other = 0; other < index; other += 1) {
+      const b = ranked[other] as typeof a;
+      if (a.net === b.net) continue;
+      sum += Math.sign(a.mu - b.mu) * Math.sign(a.gap - b.gap);
       pairs += 1;
     }
   return sum / pairs;
