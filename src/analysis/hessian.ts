@@ -26,7 +26,7 @@ export interface Hessian {
   converged: boolean;
   /** Lanczos steps made for them. */
   steps: number;
-  /** Mean of v^T H v over random signs (Hutchinson 1990), or null. */
+  /** By Hutch++ (Meyer 2021), or null. */
   trace: { value: number; standardError: number | null; probes: number } | null;
   /** Or null. */
   density: SpectralDensity | null;
@@ -48,7 +48,7 @@ export interface SpectralDensity {
 
 /**
  * Looks at the Hessian of the loss through its products with vectors: largest eigenvalues by Lanczos with full
- * reorthogonalisation, trace by Hutchinson's estimator, spectral density by stochastic Lanczos quadrature (Ghorbani 2019). With a
+ * reorthogonalisation, trace by Hutch++, spectral density by stochastic Lanczos quadrature (Ghorbani 2019). With a
  * `scale`, H is T_w H T_w: at a minimum, adaptive sharpness is rho^2 / 2 times its largest eigenvalue.
  */
 export function hessian(

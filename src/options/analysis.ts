@@ -76,7 +76,7 @@ export const hessianSchema = z.strictObject({
     .default(1e-4)
     .describe('Largest residual norm2(Hx - lambda x) of an eigenvalue, as a share of the largest one'),
   vectors: z.boolean().default(false).describe('Give the eigenvectors, too'),
-  traceProbes: wholeNumber.default(0).describe('Random vectors that the trace is estimated with; 0: no trace'),
+  traceProbes: wholeNumber.default(0).describe('Products with the Hessian that the trace may cost; 0: no trace'),
   density: z
     .union([z.boolean(), densitySchema])
     .default(false)

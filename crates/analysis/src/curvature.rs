@@ -14,6 +14,7 @@ use crate::excursion::Excursion;
 use crate::lanczos::{Lanczos, Operator, Ritz};
 use crate::monitor::Monitor;
 use crate::objective::{Images, Objective};
+use crate::trace::{Trace, trace};
 
 /// What is computed of the Hessian. In JSON all names are camelCase.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -27,7 +28,7 @@ pub struct CurvatureOptions {
     pub tolerance: f64,
     /// Whether to give their eigenvectors, too. Default false.
     pub vectors: bool,
-    /// Probes of the trace. Default 0: no trace.
+    /// Products with the Hessian that the trace may cost. Default 0: no trace.
     pub trace_probes: usize,
     /// Default: none.
     pub density: Option<DensityOptions>,
@@ -80,16 +81,6 @@ pub struct Eigenvalue {
     pub value: f64,
     /// norm2(Hx - value x): the distance to a true eigenvalue is at most that.
     pub residual: f64,
-}
-
-/// tr H = E v^T H v over vectors of random signs (Hutchinson 1990).
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Trace {
-    pub value: f64,
-    /// Of the mean over probes; None for a single one.
-    pub standard_error: Option<f64>,
-    pub probes: usize,
 }
 
 /// The density of eigenvalues (Ghorbani 2019, algorithm 1): its integral is 1.
@@ -176,9 +167,8 @@ pub fn curvature(
         let vector = ball.scaled(parameters, u)?;
         Ok(ball.scaled(parameters, &objective.hessian_times(model, &vector)?)?)
     };
-    let probe = |noise, number: u64| ball.random(parameters, noise, split_mix(options.seed, number));
     let space = |number| -> Result<Lanczos<'_>> {
-        let start = probe(Noise::Normal, number)?;
+        let start = ball.random(parameters, Noise::Normal, split_mix(options.seed, number))?;
         Ok(Lanczos::new(&hessian as &Operator<'_>, &ball, parameters, start))
     };
     let mut found = Curvature {
@@ -196,11 +186,7 @@ pub fn curvature(
         extremes(space(0)?, options, &mut found)?;
     }
     if options.trace_probes > 0 {
-        let values = (0..options.trace_probes).map(|number| {
-            let signs = probe(Noise::Signs, number as u64)?;
-            Ok(ball.inner(parameters, &signs, &hessian(&signs)?))
-        });
-        found.trace = Some(mean(&values.collect::<Result<Vec<f64>>>()?));
+        found.trace = Some(trace(&hessian, &ball, parameters, options.trace_probes, options.seed)?);
     }
     if let Some(density) = options.density {
         let spaces = (1..=density.probes as u64).map(space);
@@ -239,14 +225,6 @@ fn extremes(mut space: Lanczos<'_>, options: &CurvatureOptions, found: &mut Curv
         found.vectors = top().map(|pair| space.vector(pair)).collect::<Result<_>>()?;
     }
     Ok(())
-}
-
-fn mean(values: &[f64]) -> Trace {
-    let probes = values.len();
-    let value = values.iter().sum::<f64>() / probes as f64;
-    let squares: f64 = values.iter().map(|each| (each - value).powi(2)).sum();
-    let standard_error = (probes > 1).then(|| (squares / (probes * (probes - 1)) as f64).sqrt());
-    Trace { value, standard_error, probes }
 }
 
 /// Density(t) = mean over probes of sum_j y_j[1]^2 N(t; theta_j, sigma^2), y_j the eigenvectors of the tridiagonal matrix.

@@ -22,6 +22,30 @@ pub(crate) struct Lanczos<'a> {
     next: Option<Tensor>,
 }
 
+/// Takes out of `vector` what lies along a basis, twice: what rounding leaves of the first time is gone after the second
+/// (Giraud 2005).
+pub(crate) fn orthogonalise(
+    ball: &Neighbourhood,
+    parameters: &ParameterArena,
+    basis: &[Tensor],
+    vector: &mut Tensor,
+) -> Result<()> {
+    for _ in 0..2 {
+        for other in basis {
+            add(vector, -ball.inner(parameters, other, vector), other)?;
+        }
+    }
+    Ok(())
+}
+
+/// The relative rounding error of a model's numbers.
+pub(crate) fn rounding(parameters: &ParameterArena) -> f64 {
+    match parameters.dtype() {
+        Dtype::Float64 => f64::EPSILON,
+        _ => f64::from(f32::EPSILON),
+    }
+}
+
 /// An eigenvalue of the tridiagonal matrix.
 #[derive(Debug, Clone)]
 pub(crate) struct Ritz {
@@ -64,11 +88,7 @@ impl<'a> Lanczos<'a> {
         self.orthogonalise(&mut image)?;
         let norm = self.ball.norm2(self.parameters, &image);
         let largest = self.diagonal.iter().chain(&self.off_diagonal).fold(0.0_f64, |max, value| max.max(value.abs()));
-        let rounding = match self.parameters.dtype() {
-            Dtype::Float64 => f64::EPSILON,
-            _ => f64::from(f32::EPSILON),
-        };
-        if norm <= 10.0 * rounding * largest || self.basis.len() == self.ball.dimensions() {
+        if norm <= 10.0 * rounding(self.parameters) * largest || self.basis.len() == self.ball.dimensions() {
             self.off_diagonal.push(0.0);
             return Ok(true);
         }
@@ -93,15 +113,8 @@ impl<'a> Lanczos<'a> {
         Ok(())
     }
 
-    /// Twice: what rounding leaves of the first time is gone after the second (Giraud 2005).
     fn orthogonalise(&self, vector: &mut Tensor) -> Result<()> {
-        for _ in 0..2 {
-            for other in &self.basis {
-                let part = self.inner(other, vector);
-                add(vector, -part, other)?;
-            }
-        }
-        Ok(())
+        orthogonalise(self.ball, self.parameters, &self.basis, vector)
     }
 
     fn inner(&self, a: &Tensor, b: &Tensor) -> f64 {
