@@ -1,6 +1,7 @@
 // flatmin: training to flat minima from Node.js. What this file exports is the public interface.
 // Importing it loads no native code; the first model, tensor or data set does, or `load()` ahead of time.
 
+export * as analysis from './analysis/index.js';
 export type { Batch, Labels } from './batch.js';
 export type { Callback, TrainControl } from './callbacks/index.js';
 export * as callbacks from './callbacks/index.js';

@@ -1,9 +1,10 @@
 // From the options of a run to a Trainer that is ready to start, and what a run leaves in its folder beside the Trainer's files.
 // `train`, `compare` and `demo` all train through this, so a run of one can be resumed or evaluated by another.
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import {
+  type Callback,
   type Dataset,
   type EpochEvent,
   type LoadReport,
@@ -54,20 +55,21 @@ export interface Training extends Disposable {
   readonly loaded: LoadReport | undefined;
 }
 
-/** How a run is recorded; it does not change what it computes. */
+/** How a run is recorded and watched. */
 interface Recording {
   readonly runDir?: string | undefined;
   readonly stepEventMs: number;
+  readonly callbacks?: readonly Callback[];
 }
 
 /** Checks the options and gives the function that makes the Trainer; wrong options are told before images are opened. */
 export function planTraining(options: RunOptions): (images: Images, recording: Recording) => Promise<Training> {
   const [{ create }, settings] = [planOptimizer(options), trainerOptions(options)];
-  return async (images, { runDir, stepEventMs }) => {
+  return async (images, { runDir, stepEventMs, callbacks = [] }) => {
     const { train, validation } = splitOff(images.train, options);
     const { model, loaded } = await makeModel(options, images.train);
     const trainer = new Trainer({
-      ...{ model, optimizer: create(model), train, ...settings, stepEventMs },
+      ...{ model, optimizer: create(model), train, ...settings, stepEventMs, callbacks },
       ...(validation !== undefined && { validation }),
       ...(images.test !== undefined && { test: images.test }),
       ...(runDir !== undefined && { runDir }),
@@ -101,6 +103,22 @@ export async function saveOptions(runDir: string, options: Values): Promise<void
 
 /** Where a run's options lie. */
 export const optionsFile = (runDir: string) => join(runDir, OPTIONS_FILE);
+
+/** Where the weights of an epoch lie, if a run keeps them. */
+export const keptWeights = (runDir: string, epoch: number | string) =>
+  join(runDir, 'weights', `epoch-${epoch}.safetensors`);
+
+/** The weights that a run has kept, epoch by epoch. */
+export function findKeptWeights(runDir: string): string[] {
+  const folder = dirname(keptWeights(runDir, 1));
+  const epochs = existsSync(folder)
+    ? readdirSync(folder).flatMap((name) => /^epoch-(\d+)\.safetensors$/.exec(name)?.[1] ?? [])
+    : [];
+  return epochs
+    .map(Number)
+    .sort((a, b) => a - b)
+    .map((epoch) => keptWeights(runDir, epoch));
+}
 
 /** What a run folder tells about its run. */
 export interface KeptRun {

@@ -248,6 +248,25 @@ export interface BindingRunStatic {
   ): BindingRun;
 }
 
+/** A measurement: `report` is called while it goes, `stop` makes it reject. */
+export interface BindingAnalysis {
+  stop(): void;
+  sharpness(model: BindingModel, dataset: BindingDataset, options: object): Promise<object>;
+  hessian(
+    model: BindingModel,
+    dataset: BindingDataset,
+    options: object,
+  ): Promise<{ report: object; vectors: Record<string, BindingTensor>[] }>;
+  interpolation(model: BindingModel, other: BindingModel, dataset: BindingDataset, options: object): Promise<object>;
+  surface(model: BindingModel, dataset: BindingDataset, options: object): Promise<object>;
+  trajectory(model: BindingModel, files: string[], dataset: BindingDataset, options: object): Promise<object>;
+  margins(model: BindingModel, dataset: BindingDataset, options: object): Promise<object>;
+}
+
+export type BindingAnalysisStatic = new (
+  report: (progress: { done: number; total: number }) => void,
+) => BindingAnalysis;
+
 /** Milliseconds of each step of one block: of a whole one (`train`), or of its two halves (`step`). */
 export interface BenchBlock {
   readonly ascentMs?: number[];
@@ -281,5 +300,6 @@ export interface Binding {
   readonly BindingModel: BindingModelStatic;
   readonly BindingOptimizer: BindingOptimizerStatic;
   readonly BindingRun: BindingRunStatic;
+  readonly BindingAnalysis: BindingAnalysisStatic;
   readonly BindingBench: BindingBenchStatic;
 }

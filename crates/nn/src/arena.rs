@@ -257,6 +257,23 @@ impl ParameterArena {
         no_grad(|| segment.view_of(arena)?.f_copy_(value).map_err(Error::from))
     }
 
+    /// arena += factor * tensors, one tensor a segment in PyTorch's layout; an undefined one counts as 0.
+    pub fn add_to(&self, arena: &Tensor, tensors: &[Tensor], factor: f64) -> Result<()> {
+        for (segment, tensor) in self.segments.iter().zip(tensors).filter(|(_, tensor)| tensor.defined()) {
+            let _ = no_grad(|| segment.view_of(arena)?.f_add_(&tensor.f_mul_scalar(factor)?).map_err(Error::from))?;
+        }
+        Ok(())
+    }
+
+    /// Whether the network reads other weights than the master's: an ascent step has no descent step yet.
+    pub fn is_perturbed(&self) -> Result<bool> {
+        let differs = |(leaf, segment): (&Tensor, &Segment)| {
+            let master = segment.view_of(&self.master)?.f_to_kind(leaf.kind())?;
+            Ok(!leaf.f_detach()?.f_equal(&master)?)
+        };
+        self.leaves.iter().zip(&self.segments).map(differs).try_fold(false, |any, one: Result<bool>| Ok(any || one?))
+    }
+
     /// Makes working equal to master again: weights leave a perturbation, bit for bit.
     pub fn sync_working(&mut self) -> Result<()> {
         (0..self.segments.len()).try_for_each(|position| self.sync(position))

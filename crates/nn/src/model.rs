@@ -181,6 +181,10 @@ impl Model {
         self.fused = fused;
     }
 
+    pub fn is_fused(&self) -> bool {
+        self.fused
+    }
+
     /// Makes the running statistics that passes staged real.
     pub fn commit_statistics(&mut self) {
         self.buffers.commit();
@@ -206,15 +210,49 @@ impl Model {
             Network::Layers(nodes) => nodes,
             Network::Script(script) => return script.forward(images, pass, &self.buffers),
         };
-        let context = Context {
+        Ok(run(nodes, channels_last(images)?, &self.context(pass))?.f_to_kind(self.dtype().kind())?)
+    }
+
+    fn context(&self, pass: Pass) -> Context<'_> {
+        Context {
             leaves: self.parameters.leaves(),
             positions: &self.positions,
             buffers: &self.buffers,
             pass,
             dtype: self.dtype(),
             fused: self.fused,
-        };
-        Ok(run(nodes, channels_last(images)?, &context)?.f_to_kind(self.dtype().kind())?)
+        }
+    }
+
+    /// The layers that the model is a composition of: each begins with a convolution, a linear layer or a residual block
+    /// and takes what follows without such weights along (normalisation, activation, pooling). A TorchScript module is one.
+    pub fn layer_count(&self) -> usize {
+        self.layer_starts().len()
+    }
+
+    /// The output of one layer in evaluation mode; the input of the first is what [`Self::forward`] takes, and the output
+    /// of the last is the logits.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn forward_layer(&self, layer: usize, input: &Tensor) -> Result<Tensor> {
+        let Network::Layers(nodes) = &self.network else { return self.forward(input, Pass::Eval) };
+        if layer == 0 {
+            self.check_images(input)?;
+        }
+        let starts = self.layer_starts();
+        let end = starts.get(layer + 1).copied().unwrap_or(nodes.len());
+        // Layers may work in place.
+        let input = if layer == 0 { channels_last(input)? } else { input.f_alias_copy()? };
+        run(&nodes[starts[layer]..end], input, &self.context(Pass::Eval))
+    }
+
+    fn layer_starts(&self) -> Vec<usize> {
+        let Network::Layers(nodes) = &self.network else { return vec![0] };
+        let begins = |node: &Node| matches!(node, Node::Conv2d(_) | Node::Linear(_) | Node::Residual(_));
+        let starts = nodes.iter().enumerate().filter(|(_, node)| begins(node)).map(|(index, _)| index);
+        // What comes before the first weights belongs to them.
+        std::iter::once(0).chain(starts.skip(1)).collect()
     }
 
     fn check_images(&self, images: &Tensor) -> Result<()> {

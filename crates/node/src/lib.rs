@@ -1,6 +1,7 @@
 //! The N-API boundary: classes prefixed `Binding` that convert and never compute. Heavy work goes to one compute thread
 //! or to a run's own; errors cross as JSON `{"code", "message"}`, which TypeScript turns into `FlatminError`.
 
+mod analysis;
 mod bench;
 mod compute;
 mod data_job;

@@ -6,9 +6,13 @@ import { downloadCommand, inspectCommand, packCommand, previewCommand, verifyCom
 import { demoCommand } from './demo.js';
 import { evalCommand } from './eval.js';
 import { exportCommand } from './export.js';
+import { hessianCommand } from './hessian.js';
+import { landscapeCommand } from './landscape.js';
 import { modelsCommand } from './models.js';
 import { predictCommand } from './predict.js';
 import { doctorCommand, setupCommand } from './setup.js';
+import { sharpnessCommand } from './sharpness.js';
+import { studyCommand } from './study.js';
 import { trainCommand } from './train.js';
 
 export const commands: readonly CommandDefinition[] = [
@@ -20,6 +24,10 @@ export const commands: readonly CommandDefinition[] = [
   evalCommand,
   predictCommand,
   exportCommand,
+  sharpnessCommand,
+  hessianCommand,
+  landscapeCommand,
+  studyCommand,
   modelsCommand,
   downloadCommand,
   inspectCommand,

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import type { FinishedHistory, LoadReport } from '../../index.js';
+import { callbacks, type FinishedHistory, type LoadReport } from '../../index.js';
 import { path } from '../../options/fields.js';
 import { type Context, defineCommand } from '../command.js';
 import { describeEnvironment } from '../environment.js';
@@ -12,12 +12,16 @@ import { runFields } from '../fields.js';
 import { follow } from '../follow.js';
 import { optimizerEntry, planOptimizer } from '../optimizers.js';
 import type { Output } from '../output.js';
-import { modelName, openImages, optionsFile, planTraining, readRun, saveOptions } from '../training.js';
+import { keptWeights, modelName, openImages, optionsFile, planTraining, readRun, saveOptions } from '../training.js';
 
 const schema = z.strictObject({
   ...runFields,
   runDir: path.optional().describe('Run folder (default: runs/<data>-<model>-<optimizer>-<time>)'),
   save: z.boolean().default(true).describe('Keep checkpoints, events and a report in the run folder'),
+  keepWeights: z
+    .boolean()
+    .default(false)
+    .describe("Keep every epoch's weights in the run folder, for flatmin landscape --trajectory"),
   resume: path.optional().describe('Run folder to go on from, with the same options unless flags say otherwise'),
 });
 
@@ -47,7 +51,11 @@ async function train(options: TrainOptions, context: Context): Promise<void> {
   const images = await openImages(options);
   const runDir = options.save ? (options.runDir ?? options.resume ?? defaultRunDir(name, options)) : undefined;
   // Logs are read by people; a terminal is redrawn more often than a log needs a line.
-  using training = await makeTraining(images, { runDir, stepEventMs: output.live ? 100 : 1000 });
+  const keeping = options.keepWeights && runDir !== undefined;
+  using training = await makeTraining(images, {
+    ...{ runDir, stepEventMs: output.live ? 100 : 1000 },
+    callbacks: keeping ? [new callbacks.ModelCheckpoint({ path: keptWeights(runDir, '{epoch}') })] : [],
+  });
   const { model, trainer, loaded } = training;
   tellLoaded(loaded, output);
   output.text(
