@@ -12,6 +12,7 @@ const start: TrainEvent = {
   runDir: null,
   steps: 4,
   epochs: 2,
+  stepsPerEpoch: 2,
   parameters: 1,
   seed: 0,
   resumedFrom: null,

@@ -37,6 +37,7 @@ export interface StartEvent {
   /** Steps of the whole run. */
   steps: number;
   epochs: number;
+  stepsPerEpoch: number;
   /** Trainable numbers of the model. */
   parameters: number;
   seed: number;

@@ -6,6 +6,7 @@ import { call } from './call.js';
 import type { Callback } from './callbacks/callback.js';
 import { Dataset, type DatasetSource, nativeDataset, resolveDataset } from './dataset.js';
 import type { Engine } from './engine.js';
+import { describeEnvironment } from './environment.js';
 import { FlatminError } from './errors.js';
 import { type Model, nativeModel, requireModel } from './model.js';
 import type { BindingDataset, BindingRun } from './native/binding.js';
@@ -143,10 +144,14 @@ export class Trainer {
       this.#data = undefined;
       throw error;
     });
-    const config = { ...this.config, awaitEpochEnd: this.#callbacks.some((callback) => callback.onEpochEnd) };
-    return call(() =>
-      loadNative().BindingRun.start(nativeModel(this.model), this.#engine.native, data, config, resume),
-    );
+    return call(() => {
+      const config = {
+        ...this.config,
+        awaitEpochEnd: this.#callbacks.some((callback) => callback.onEpochEnd),
+        environment: { ...describeEnvironment(), date: new Date().toISOString() },
+      };
+      return loadNative().BindingRun.start(nativeModel(this.model), this.#engine.native, data, config, resume);
+    });
   }
 
   async #resolveData(): Promise<Data> {

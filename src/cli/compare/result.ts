@@ -1,7 +1,8 @@
 // What a comparison has found, as the same figures in three forms: a table for the terminal, a JSON document and a page.
+
+import { describeEnvironment } from '../../environment.js';
 import { type Spread, spread, summarize, summaryColumns } from '../../report/statistics.js';
 import type { ReportMeta, ReportSweep, SweepLine } from '../../report/types.js';
-import { describeEnvironment } from '../environment.js';
 import { planOptimizer, type Values } from '../optimizers.js';
 import type { Output } from '../output.js';
 import { textTable } from '../table.js';
