@@ -5,6 +5,7 @@ import { compareCommand } from './compare.js';
 import { downloadCommand } from './data.js';
 import { demoCommand } from './demo.js';
 import { evalCommand } from './eval.js';
+import { figuresCommand } from './figures.js';
 import { modelsCommand } from './models.js';
 import { predictCommand } from './predict.js';
 import { doctorCommand, setupCommand } from './setup.js';
@@ -19,6 +20,7 @@ export const commands: readonly CommandDefinition[] = [
   evalCommand,
   predictCommand,
   modelsCommand,
+  figuresCommand,
   downloadCommand,
   benchStepCommand,
   benchTrainCommand,
