@@ -19,6 +19,7 @@ const begin = (resumedFrom: string | null = null): StartEvent => ({
   steps: 9,
   epochs: 9,
   stepsPerEpoch: 1,
+  stepsDone: 0,
   parameters: 1,
   seed: 0,
   resumedFrom,

@@ -13,6 +13,7 @@ const start: TrainEvent = {
   steps: 4,
   epochs: 2,
   stepsPerEpoch: 2,
+  stepsDone: 0,
   parameters: 1,
   seed: 0,
   resumedFrom: null,
@@ -112,6 +113,7 @@ function runOf(native: FakeRun, { callbacks = [], signal }: { callbacks?: Callba
       ended += 1;
     },
     callbacks,
+    recorder: undefined,
     control: { model: {} as Model, optimizer },
     signal,
   });

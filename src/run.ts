@@ -15,6 +15,7 @@ import {
 import type { BindingRun } from './native/binding.js';
 import { nonNegative } from './options/fields.js';
 import { parseOptions } from './options/parse.js';
+import type { TensorBoardRecorder } from './tensorboard/recorder.js';
 
 /** What a run needs to begin. */
 export interface RunPlan {
@@ -23,6 +24,8 @@ export interface RunPlan {
   /** Called once when the run is over, however it ended. */
   ended: () => void;
   callbacks: readonly Callback[];
+  /** Writes TensorBoard files, if they are asked for. */
+  recorder: TensorBoardRecorder | undefined;
   control: Pick<TrainControl, 'model' | 'optimizer'>;
   signal: AbortSignal | undefined;
 }
@@ -109,7 +112,7 @@ export class Run implements PromiseLike<FinishedHistory>, AsyncIterable<TrainEve
     return history;
   }
 
-  /** Reads all native events. An error of a callback ends the run; what is left is drained before the error goes on. */
+  /** Reads all native events. An error of a callback or recorder ends the run; what is left is drained before the error goes on. */
   async #pump(native: BindingRun): Promise<void> {
     let failure: { error: unknown } | undefined;
     for (;;) {
@@ -118,6 +121,7 @@ export class Run implements PromiseLike<FinishedHistory>, AsyncIterable<TrainEve
       this.#record(withNumbers(event));
       if (failure) continue;
       try {
+        await this.#plan.recorder?.record(event);
         await this.#callBack(native, event);
       } catch (error) {
         failure = { error };

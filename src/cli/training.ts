@@ -46,18 +46,19 @@ export interface Training extends Disposable {
 /** How a run is recorded; it does not change what it computes. */
 interface Recording {
   readonly runDir?: string | undefined;
+  readonly tensorboard?: boolean;
   readonly stepEventMs: number;
 }
 
 /** Checks the options and gives the function that makes the Trainer; wrong options are told before images are opened. */
 export function planTraining(options: RunOptions): (images: Images, recording: Recording) => Training {
   const [{ create }, settings] = [planOptimizer(options), trainerOptions(options)];
-  return (images, { runDir, stepEventMs }) => {
+  return (images, { runDir, tensorboard = false, stepEventMs }) => {
     const { train, validation } = splitOff(images.train, options);
     const { dtype, seed } = options;
     const model = models.create(modelName(options), { ...zooOptionsFor(images.train), dtype, seed });
     const trainer = new Trainer({
-      ...{ model, optimizer: create(model), train, ...settings, stepEventMs },
+      ...{ model, optimizer: create(model), train, ...settings, stepEventMs, tensorboard },
       ...(validation !== undefined && { validation }),
       ...(images.test !== undefined && { test: images.test }),
       ...(runDir !== undefined && { runDir }),

@@ -172,8 +172,8 @@ mod tests {
 
     fn start(seed: u64) -> Event {
         let (run_dir, resumed_from) = (None, None);
-        let (steps, epochs, steps_per_epoch, parameters) = (1, 1, 1, 1);
-        Event::Start(StartEvent { run_dir, steps, epochs, steps_per_epoch, parameters, seed, resumed_from })
+        let (steps, epochs, steps_per_epoch, steps_done, parameters) = (1, 1, 1, 0, 1);
+        Event::Start(StartEvent { run_dir, steps, epochs, steps_per_epoch, steps_done, parameters, seed, resumed_from })
     }
 
     #[test]

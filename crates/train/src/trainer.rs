@@ -118,6 +118,7 @@ impl Trainer {
             steps: self.total_steps,
             epochs: self.config.epochs,
             steps_per_epoch: self.loader.len() as u64,
+            steps_done: self.progress.step,
             parameters: self.slot.lock().parameters().parameter_count() as u64,
             seed: self.config.seed,
             resumed_from: self.resumed_from.clone(),

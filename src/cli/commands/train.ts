@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { describeEnvironment } from '../../environment.js';
 import type { FinishedHistory } from '../../index.js';
 import { path } from '../../options/fields.js';
+import { trainerSchema } from '../../options/index.js';
 import { type Context, defineCommand } from '../command.js';
 import { EXIT } from '../failure.js';
 import { runFields } from '../fields.js';
@@ -17,6 +18,7 @@ const schema = z.strictObject({
   ...runFields,
   runDir: path.optional().describe('Run folder (default: runs/<data>-<model>-<optimizer>-<time>)'),
   save: z.boolean().default(true).describe('Keep checkpoints, events and a report in the run folder'),
+  tensorboard: trainerSchema.shape.tensorboard,
   resume: path.optional().describe('Run folder to go on from, with the same options unless flags say otherwise'),
 });
 
@@ -44,7 +46,11 @@ async function train(options: TrainOptions, context: Context): Promise<void> {
   const images = await openImages(options);
   const runDir = options.save ? (options.runDir ?? options.resume ?? defaultRunDir(name, options)) : undefined;
   // Logs are read by people; a terminal is redrawn more often than a log needs a line.
-  using training = makeTraining(images, { runDir, stepEventMs: output.live ? 100 : 1000 });
+  using training = makeTraining(images, {
+    runDir,
+    tensorboard: options.tensorboard,
+    stepEventMs: output.live ? 100 : 1000,
+  });
   const { model, trainer } = training;
   output.text(
     `${name} (${model.parameterCount.toLocaleString('en')} parameters) on ${options.data}, ${training.images} images, ${options.optimizer}`,
