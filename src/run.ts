@@ -15,6 +15,7 @@ import {
 import type { BindingRun } from './native/binding.js';
 import { nonNegative } from './options/fields.js';
 import { parseOptions } from './options/parse.js';
+import { withNumbers } from './run-folder.js';
 import type { TensorBoardRecorder } from './tensorboard/recorder.js';
 
 /** What a run needs to begin. */
@@ -174,17 +175,4 @@ export class Run implements PromiseLike<FinishedHistory>, AsyncIterable<TrainEve
 async function callHook(callback: Callback, event: StartEvent | EpochEvent, control: TrainControl): Promise<void> {
   if (event.type === 'start') await callback.onTrainBegin?.(event, control);
   else await callback.onEpochEnd?.(event, control);
-}
-
-/** JSON has no NaN: a loss or norm that was not finite arrives as null. */
-function withNumbers(event: TrainEvent): TrainEvent {
-  if (event.type === 'step') {
-    event.loss ??= Number.NaN;
-    event.gradientNorm ??= Number.NaN;
-  }
-  const scores = event.type === 'epoch' ? event : event.type === 'end' ? event.result : undefined;
-  const { averaged } = scores ?? {};
-  const sets = [scores?.train, scores?.validation, scores?.test, averaged?.validation, averaged?.test];
-  for (const set of sets) if (set) set.loss ??= Number.NaN;
-  return event;
 }

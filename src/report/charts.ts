@@ -25,6 +25,8 @@ export const PANELS: readonly Panel[] = [
   { title: 'Training loss', label: 'loss', value: (epoch) => epoch.train.loss },
   { title: 'Generalization gap', label: 'held-out loss - training loss', value: (epoch) => epoch.generalizationGap },
   { title: 'Step sharpness', label: 'loss(w + eps) - loss(w)', value: (epoch) => epoch.sharpness },
+  { title: 'Learning rate', label: 'learning rate', value: (epoch) => epoch.lr },
+  { title: 'Throughput', label: 'images per second', value: (epoch) => epoch.imagesPerSecond },
 ];
 
 const finite = (value: number | null | undefined): value is number =>

@@ -8,6 +8,7 @@ import { evalCommand } from './eval.js';
 import { figuresCommand } from './figures.js';
 import { modelsCommand } from './models.js';
 import { predictCommand } from './predict.js';
+import { reportCommand } from './report.js';
 import { doctorCommand, setupCommand } from './setup.js';
 import { trainCommand } from './train.js';
 
@@ -20,6 +21,7 @@ export const commands: readonly CommandDefinition[] = [
   evalCommand,
   predictCommand,
   modelsCommand,
+  reportCommand,
   figuresCommand,
   downloadCommand,
   benchStepCommand,

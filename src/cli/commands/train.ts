@@ -3,7 +3,6 @@ import { existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { describeEnvironment } from '../../environment.js';
 import type { FinishedHistory } from '../../index.js';
 import { path } from '../../options/fields.js';
 import { trainerSchema } from '../../options/index.js';
@@ -11,8 +10,7 @@ import { type Context, defineCommand } from '../command.js';
 import { EXIT } from '../failure.js';
 import { runFields } from '../fields.js';
 import { follow } from '../follow.js';
-import { optimizerEntry, planOptimizer } from '../optimizers.js';
-import { modelName, openImages, optionsFile, planTraining, readRun, saveOptions } from '../training.js';
+import { modelName, openImages, optionsFile, planTraining, saveOptions } from '../training.js';
 
 const schema = z.strictObject({
   ...runFields,
@@ -59,7 +57,7 @@ async function train(options: TrainOptions, context: Context): Promise<void> {
   if (runDir !== undefined) await saveOptions(runDir, kept);
   const run = options.resume === undefined ? trainer.fit() : trainer.resume(options.resume);
   const history = await follow(run, output, { epochs: options.epochs, events: true });
-  if (runDir !== undefined) await writeReport(runDir, history, name, options);
+  if (runDir !== undefined) await writeReport(runDir);
   finish(history, runDir, context);
 }
 
@@ -69,23 +67,14 @@ function defaultRunDir(model: string, { data, optimizer }: TrainOptions): string
   return join('runs', `${data}-${model}-${optimizer}-${time}`);
 }
 
-async function writeReport(
-  runDir: string,
-  history: FinishedHistory,
-  model: string,
-  options: TrainOptions,
-): Promise<void> {
-  // The folder also knows the epochs of before a resume.
-  const epochs = readRun(runDir)?.epochs ?? history.epochs;
-  const run = { group: optimizerEntry(options.optimizer).title, seed: options.seed, epochs };
+async function writeReport(runDir: string): Promise<void> {
   // Loaded only when needed: the plotting library would double the start of every command.
-  const { renderReport } = await import('../../report/index.js');
-  const page = renderReport([run], {
-    title: `${model} on ${options.data}, ${run.group}`,
-    options: { ...options, model, ...planOptimizer(options).settings },
-    environment: { ...describeEnvironment() },
-  });
-  await writeFile(join(runDir, 'report.html'), page);
+  const [{ renderReport }, { readStoredRun, reportOn }] = await Promise.all([
+    import('../../report/index.js'),
+    import('../../report/runs.js'),
+  ]);
+  const { runs, meta } = reportOn([readStoredRun(runDir)]);
+  await writeFile(join(runDir, 'report.html'), renderReport(runs, meta));
 }
 
 function finish({ reason, result }: FinishedHistory, runDir: string | undefined, { output, exit }: Context): void {
