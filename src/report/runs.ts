@@ -116,6 +116,15 @@ function shared(all: readonly Settings[]): Record<string, string> {
   );
 }
 
+/** `SGD, SAM: demo on digits`. */
+export function titleOf(stored: readonly StoredRun[]): string {
+  const distinct = (names: readonly string[]) => [...new Set(names)].join(', ');
+  const configs = stored.map(({ config }) => config);
+  const models = distinct(configs.map(({ model }) => model.name ?? 'own model'));
+  const sets = distinct(configs.map(({ data }) => data.train?.name ?? 'own data'));
+  return `${distinct(configs.map(({ optimizer }) => optimizerTitle(optimizer)))}: ${models} on ${sets}`;
+}
+
 /** Runs and words of a report about stored runs. */
 export function reportOn(stored: readonly StoredRun[], title?: string): { runs: ReportRun[]; meta: ReportMeta } {
   const members = stored.map((run) => ({
@@ -134,14 +143,11 @@ export function reportOn(stored: readonly StoredRun[], title?: string): { runs: 
   const varying = new Set(differing(members.map(({ settings }) => settings)));
   const [first] = members;
   const common = [...(first?.settings ?? [])].filter(([key]) => !varying.has(key));
-  const models = [...new Set(stored.map(({ config }) => config.model.name ?? 'own model'))].join(', ');
-  const sets = [...new Set(stored.map(({ config }) => config.data.train?.name ?? 'own data'))].join(', ');
-  const titles = [...new Set(members.map((member) => member.title))].join(', ');
   const environments = stored.map(({ config }) => new Map(leaves(withoutDate(config.environment ?? {}), '')));
   return {
     runs,
     meta: {
-      title: title ?? `${titles}: ${models} on ${sets}`,
+      title: title ?? titleOf(stored),
       options: Object.fromEntries(common),
       environment: shared(environments),
       ...(reference !== undefined && { reference }),

@@ -2,6 +2,7 @@
 import type { CommandDefinition } from '../command.js';
 import { benchLoopCommand, benchStepCommand, benchTrainCommand } from './bench.js';
 import { compareCommand } from './compare.js';
+import { dashboardCommand } from './dashboard.js';
 import { downloadCommand } from './data.js';
 import { demoCommand } from './demo.js';
 import { evalCommand } from './eval.js';
@@ -22,6 +23,7 @@ export const commands: readonly CommandDefinition[] = [
   predictCommand,
   modelsCommand,
   reportCommand,
+  dashboardCommand,
   figuresCommand,
   downloadCommand,
   benchStepCommand,

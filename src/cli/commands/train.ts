@@ -7,9 +7,11 @@ import type { FinishedHistory } from '../../index.js';
 import { path } from '../../options/fields.js';
 import { trainerSchema } from '../../options/index.js';
 import { type Context, defineCommand } from '../command.js';
-import { EXIT } from '../failure.js';
+import { dashboardFields, openDashboard } from '../dashboard/open.js';
+import { EXIT, UsageError } from '../failure.js';
 import { runFields } from '../fields.js';
 import { follow } from '../follow.js';
+import { optimizerEntry } from '../optimizers.js';
 import { modelName, openImages, optionsFile, planTraining, saveOptions } from '../training.js';
 
 const schema = z.strictObject({
@@ -17,6 +19,8 @@ const schema = z.strictObject({
   runDir: path.optional().describe('Run folder (default: runs/<data>-<model>-<optimizer>-<time>)'),
   save: z.boolean().default(true).describe('Keep checkpoints, events and a report in the run folder'),
   tensorboard: trainerSchema.shape.tensorboard,
+  dashboard: z.boolean().default(false).describe('Serve a page with live curves and a stop button'),
+  ...dashboardFields,
   resume: path.optional().describe('Run folder to go on from, with the same options unless flags say otherwise'),
 });
 
@@ -30,6 +34,7 @@ export const trainCommand = defineCommand({
 Examples:
   flatmin train --optimizer asam --epochs 20
   flatmin train --data cifar10 --data-dir cifar --optimizer sam --rho 0.1 --epochs 200 --run-dir runs/sam
+  flatmin train --optimizer asam --epochs 50 --dashboard --open
   flatmin train --resume runs/sam`,
   schema,
   configOf: ({ resume }) =>
@@ -39,6 +44,7 @@ Examples:
 
 async function train(options: TrainOptions, context: Context): Promise<void> {
   const { output } = context;
+  if (options.dashboard && !options.save) throw new UsageError('--dashboard needs a run folder; leave out --no-save');
   const name = modelName(options);
   const makeTraining = planTraining(options);
   const images = await openImages(options);
@@ -53,10 +59,13 @@ async function train(options: TrainOptions, context: Context): Promise<void> {
   output.text(
     `${name} (${model.parameterCount.toLocaleString('en')} parameters) on ${options.data}, ${training.images} images, ${options.optimizer}`,
   );
-  const { runDir: _, resume: __, ...kept } = options;
+  const { runDir: _, resume: __, dashboard, port, open, ...kept } = options;
   if (runDir !== undefined) await saveOptions(runDir, kept);
+  const title = `${optimizerEntry(options.optimizer).title}: ${name} on ${options.data}`;
+  const page =
+    dashboard && runDir !== undefined ? await openDashboard({ runDir, title, port, open }, output) : undefined;
   const run = options.resume === undefined ? trainer.fit() : trainer.resume(options.resume);
-  const history = await follow(run, output, { epochs: options.epochs, events: true });
+  const history = await follow(run, output, { epochs: options.epochs, events: true }).finally(() => page?.close());
   if (runDir !== undefined) await writeReport(runDir);
   finish(history, runDir, context);
 }
