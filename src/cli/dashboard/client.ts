@@ -103,6 +103,8 @@ interface Curve {
   readonly points: () => [epoch: number, value: Value][];
   /** Single steps: thin and pale, behind the means of epochs. */
   readonly faint?: boolean;
+  /** Measured on an axis of its own, at the right. */
+  readonly right?: boolean;
 }
 
 interface ChartSpec {
@@ -157,7 +159,7 @@ const CHARTS: readonly ChartSpec[] = [
     title: 'Learning rate and rho',
     curves: [
       { label: 'learning rate', colour: 0, points: ofSteps(({ lr }) => lr) },
-      { label: 'rho', colour: 1, points: ofSteps(({ rho }) => rho) },
+      { label: 'rho (right)', colour: 1, right: true, points: ofSteps(({ rho }) => rho) },
     ],
   },
 ];
@@ -208,14 +210,21 @@ class Chart {
     this.#drawn = drawn;
     const [muted, line] = [colourOf('--muted'), colourOf('--line')];
     const axis = { stroke: muted, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1, size: 4 } };
+    const values: UPlot.Axis.DynamicValues = (_, ticks) => ticks.map(short);
     const options: UPlot.Options = {
       ...{ width: this.#width(), height: HEIGHT, padding: [8, 8, 0, 0] },
-      scales: { x: { time: false, range: (_, low, high) => [Math.min(low, 0), Math.max(high, low + 0.1)] } },
+      scales: { x: { time: false, range: () => [0, Math.max(position(), 0.1)] }, right: {} },
       axes: [
         { ...axis, size: 28 },
-        { ...axis, size: 56, values: (_, ticks) => ticks.map(short) },
+        { ...axis, size: 56, values },
+        ...(curves.some(({ right }) => right)
+          ? [{ ...axis, grid: { show: false }, scale: 'right', side: 1, size: 56, values }]
+          : []),
       ],
-      series: [{ label: 'epoch', value: (_, value) => digits(value, 2) }, ...curves.map((curve) => seriesOf(curve))],
+      series: [
+        { label: 'epoch', value: (_, value) => (value === null ? '' : digits(value, 2)) },
+        ...curves.map((curve) => seriesOf(curve)),
+      ],
       cursor: { sync: { key: 'run' }, drag: { x: true, y: false } },
     };
     this.#plot = new uPlot(options, data, this.#card);
@@ -227,12 +236,13 @@ class Chart {
   }
 }
 
-function seriesOf({ label, colour, faint = false }: Curve): UPlot.Series {
+function seriesOf({ label, colour, faint = false, right = false }: Curve): UPlot.Series {
   const stroke = colourOf(`--series-${colour}`);
   return {
+    ...(right && { scale: 'right' }),
     ...{ label, stroke: faint ? `${stroke}88` : stroke, width: faint ? 1 : 2, spanGaps: true },
     points: { show: (plot, index) => !faint && pointsOf(plot, index) < 40, size: 5, fill: stroke },
-    value: (_, value) => short(value),
+    value: (_, value) => (value === null ? '' : short(value)),
   };
 }
 
@@ -272,32 +282,37 @@ function drawTiles(): void {
 }
 
 function drawProgress(): void {
-  const { start, end } = run;
-  const done = end?.result.steps ?? Math.max(run.steps.at(-1)?.step ?? 0, start?.stepsDone ?? 0, stepsOfEpochs());
+  const { start } = run;
+  const done = stepsDone();
   const total = start?.steps ?? 0;
   element<HTMLProgressElement>('progress').value = total > 0 ? done / total : 0;
-  const epoch = Math.min(start?.epochs ?? 0, Math.floor(done / (start?.stepsPerEpoch ?? 1)) + 1);
+  const epoch = Math.min(start?.epochs ?? 0, Math.floor(position()) + 1);
   element('where').textContent = start
     ? `epoch ${epoch} of ${start.epochs}, step ${whole(done)} of ${whole(total)}`
     : 'the run has not begun';
   element('left').textContent = timeText();
 }
 
-const stepsOfEpochs = () =>
-  Math.min((run.epochs.at(-1)?.epoch ?? 0) * (run.start?.stepsPerEpoch ?? 0), run.start?.steps ?? 0);
+/** Steps that are known to be done. */
+function stepsDone(): number {
+  const { start, end, steps, epochs } = run;
+  const ofWholeEpochs = Math.min((epochs.at(-1)?.epoch ?? 0) * (start?.stepsPerEpoch ?? 0), start?.steps ?? 0);
+  return end?.result.steps ?? Math.max(steps.at(-1)?.step ?? 0, start?.stepsDone ?? 0, ofWholeEpochs);
+}
+
+/** How far the run is, in epochs. */
+const position = () => stepsDone() / (run.start?.stepsPerEpoch ?? 1);
 
 /** A run that is well writes more often, unless its epochs are slow to evaluate. */
 const SILENT_SECONDS = 120;
 
 function timeText(): string {
-  const { end, steps, epochs } = run;
+  const { end, steps } = run;
   if (end !== undefined) return `took ${clock(end.result.seconds)}`;
   const silence = (Date.now() - updated) / 1000;
   if (silence > SILENT_SECONDS) return `nothing was written for ${clock(silence)}; is it still running?`;
   const eta = steps.at(-1)?.etaSeconds;
-  const spent = epochs.reduce((sum, { seconds }) => sum + seconds, 0);
-  const left = typeof eta === 'number' ? `about ${clock(eta)} left` : '';
-  return spent > 0 ? `${clock(spent)} in whole epochs, ${left}` : left;
+  return typeof eta === 'number' ? `about ${clock(eta)} left, evaluations not counted` : '';
 }
 
 /** Lines of the log that are kept on the page. */

@@ -42,6 +42,7 @@ progress::-moz-progress-bar { background: var(--accent); }
 .uplot .u-legend { font-size: 12px; text-align: left; margin: 0; font-variant-numeric: tabular-nums; }
 .u-inline tr { margin-right: 10px; }
 .u-series > * { padding: 2px; }
+.uplot .u-inline.u-live th::after { content: none; }
 .u-legend .u-marker { width: 1.1em; height: .25em; border-radius: 2px; }
 .log ol { margin: 0; padding: 0; list-style: none; max-height: 22rem; overflow-y: auto; font: 12.5px/1.6 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 .log li { padding: .1rem 0; border-bottom: 1px solid color-mix(in srgb, var(--line) 55%, transparent); overflow-wrap: anywhere; }

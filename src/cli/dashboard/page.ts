@@ -45,7 +45,7 @@ export function renderPage({ title, runDir, nonce }: PageOptions): string {
 <section id="charts" class="charts"></section>
 <section class="card log"><h2>Log</h2><ol id="log" reversed></ol></section>
 <dialog id="confirm"><form method="dialog"><p>Stop the run after its step? It writes a checkpoint, from which it can go on.</p>
-<div class="buttons"><button value="cancel">Go on training</button><button value="stop" class="danger" autofocus>Stop</button></div></form></dialog>
+<div class="buttons"><button value="cancel" autofocus>Go on training</button><button value="stop" class="danger">Stop</button></div></form></dialog>
 </main>
 <script nonce="${nonce}">${textOf(chart)}</script>
 <script nonce="${nonce}" type="module">${textOf(new URL('./client.js', import.meta.url))}</script>
