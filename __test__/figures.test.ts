@@ -1,6 +1,6 @@
 // The figures: what their numbers must be, by formulas that do not come from the code that made them, and that the files
 // hold pictures.
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseHTML } from 'linkedom';
@@ -9,12 +9,13 @@ import { figuresCommand } from '../src/cli/commands/figures.js';
 import { compose, wrap } from '../src/figures/compose.js';
 import { descentFigure } from '../src/figures/descent.js';
 import { diagonalNetworkFigure } from '../src/figures/diagonal-network.js';
-import { figures, writeFigure } from '../src/figures/index.js';
+import { figures, landscapeFigure, writeFigure } from '../src/figures/index.js';
 import { elementWise, perturbation, plain, sharpness } from '../src/figures/plane.js';
 import { regionFigure } from '../src/figures/region.js';
 import { scaleInvarianceFigure } from '../src/figures/scale-invariance.js';
 import { sharpAndFlatFigure } from '../src/figures/sharp-and-flat.js';
 import { freezes, trajectoriesFigure } from '../src/figures/trajectories.js';
+import { errorOf } from './support.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'flatmin-figures-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -179,5 +180,62 @@ describe('files', () => {
   it('can be chosen by the names that the command knows', () => {
     const { only } = figuresCommand.schema.parse({}) as { only: string[] };
     expect(only).toEqual(figures.map(({ name }) => name));
+  });
+});
+
+describe('landscapes of trained nets', () => {
+  const axis = [-1, 0, 1];
+  const surface = { x: axis, y: axis, loss: axis.map((y) => axis.map((x) => 0.1 + x * x + 2 * y * y)), count: 9 };
+  const write = (name: string, document: object) => {
+    const file = join(folder, name);
+    writeFileSync(file, JSON.stringify(document));
+    return file;
+  };
+
+  it('are drawn from what flatmin landscape writes', async () => {
+    const documents = [
+      { kind: 'surface', data: 'digits', ...surface },
+      {
+        kind: 'interpolation',
+        t: [0, 0.5, 1],
+        loss: [0.1, null, 0.2],
+        accuracy: [0.9, 0.5, 0.8],
+        distance: 3,
+        count: 9,
+      },
+      {
+        kind: 'trajectory',
+        path: [
+          [-1, 0.5],
+          [0, 0],
+        ],
+        explained: [0.8, 0.15],
+        surface,
+      },
+      {
+        kind: 'trajectory',
+        path: [
+          [-1, 0.5],
+          [0, 0],
+        ],
+        explained: [0.8, 0.15],
+        surface: null,
+      },
+    ];
+    for (const document of documents) {
+      const files = await writeFigure(landscapeFigure(write(`${document.kind}.json`, document)), folder);
+      expect(files.svg).toBe(join(folder, `${document.kind}-${document.kind}.svg`));
+      expect(readFileSync(files.svg, 'utf8')).not.toMatch(/NaN|undefined/);
+      expect(readFileSync(files.png).subarray(1, 4).toString()).toBe('PNG');
+    }
+  });
+
+  it('name a file that is something else', async () => {
+    const file = write('other.json', { kind: 'surface', x: [1] });
+    expect(await errorOf(() => landscapeFigure(file))).toMatchObject({
+      code: 'ERR_FLATMIN_FORMAT',
+      message: expect.stringContaining(file),
+    });
+    expect(await errorOf(() => landscapeFigure(join(folder, 'none.json')))).toMatchObject({ code: 'ERR_FLATMIN_PATH' });
   });
 });

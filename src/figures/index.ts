@@ -8,6 +8,7 @@ import { sharpAndFlatFigure } from './sharp-and-flat.js';
 import { trajectoriesFigure } from './trajectories.js';
 
 export type { Figure } from './figure.js';
+export { landscapeFigure } from './landscape.js';
 export { type WrittenFigure, writeFigure } from './write.js';
 
 export const figures: readonly Figure[] = [

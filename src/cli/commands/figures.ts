@@ -13,6 +13,10 @@ const schema = z.strictObject({
     .min(1)
     .default([...names])
     .describe('Figures to draw'),
+  landscape: z
+    .array(path)
+    .default([])
+    .describe('Files of flatmin landscape --out, whose data is drawn in place of those figures'),
 });
 
 export const figuresCommand = defineCommand({
@@ -22,13 +26,14 @@ export const figuresCommand = defineCommand({
 
 Examples:
   flatmin figures --out figures
-  flatmin figures --only trajectories,region`,
+  flatmin figures --only trajectories,region
+  flatmin figures --landscape surface.json`,
   schema,
-  async run({ out, only }, { output }) {
-    const { figures, writeFigure } = await import('../../figures/index.js');
+  async run({ out, only, landscape }, { output }) {
+    const { figures, landscapeFigure, writeFigure } = await import('../../figures/index.js');
+    const named = figures.filter(({ name }) => (only as readonly string[]).includes(name));
     const written = [];
-    for (const figure of figures) {
-      if (!(only as readonly string[]).includes(figure.name)) continue;
+    for (const figure of landscape.length > 0 ? landscape.map(landscapeFigure) : named) {
       output.progress(`drawing ${figure.name}`);
       const files = await writeFigure(figure, out);
       output.text(`${files.svg}\n  ${files.caption}`);
