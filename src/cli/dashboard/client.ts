@@ -13,7 +13,7 @@ interface Run {
   end: EndEvent | undefined;
   epochs: EpochEvent[];
   steps: StepEvent[];
-  log: { text: string; warning: boolean }[];
+  log: { text: string; kind: 'plain' | 'minor' | 'warning' }[];
 }
 
 const empty = (): Run => ({ start: undefined, end: undefined, epochs: [], steps: [], log: [] });
@@ -44,6 +44,9 @@ function clock(seconds: number): string {
   return hours > 0 ? `${hours}:${two(minutes)}:${two(rest)}` : `${minutes}:${two(rest)}`;
 }
 
+/** As a clock; short times with a tenth of a second. */
+const duration = (seconds: number) => (seconds < 60 ? `${seconds.toFixed(1)} s` : clock(seconds));
+
 /** The split that was not trained on and is shown first. */
 const heldOut = (epoch: EpochEvent | undefined): { name: string; scores: Evaluation } | undefined => {
   if (epoch?.test) return { name: 'test', scores: epoch.test };
@@ -59,7 +62,8 @@ function add({ kind, events, steps, updated: time }: Update): void {
     if (event.type === 'start') [run.start, run.end] = [event, undefined];
     else if (event.type === 'end') run.end = event;
     else if (event.type === 'epoch') run.epochs.push(event);
-    run.log.push({ text: logLine(event), warning: event.type === 'epoch' && event.warning !== undefined });
+    const warns = event.type === 'epoch' && event.warning !== undefined;
+    run.log.push({ text: logLine(event), kind: warns ? 'warning' : event.type === 'checkpoint' ? 'minor' : 'plain' });
   }
   run.steps.push(...(steps as unknown as StepEvent[]));
 }
@@ -75,7 +79,7 @@ function logLine(event: StartEvent | EpochEvent | CheckpointEvent | EndEvent): s
     case 'checkpoint':
       return `checkpoint ${event.kind}: ${event.path}`;
     default:
-      return `${event.reason} after ${event.result.epochs} epochs, ${clock(event.result.seconds)}`;
+      return `${event.reason} after ${event.result.epochs} epochs, ${duration(event.result.seconds)}`;
   }
 }
 
@@ -89,7 +93,7 @@ function epochLine(event: EpochEvent): string {
     ...(event.test ? [scores('test', event.test)] : []),
     ...(event.sharpness === null ? [] : [`sharpness ${digits(event.sharpness, 4)}`]),
     `${event.imagesPerSecond.toFixed(0)} img/s`,
-    clock(event.seconds),
+    duration(event.seconds),
     ...(event.warning === undefined ? [] : [`warning: ${event.warning}`]),
   ].join('  ');
 }
@@ -267,16 +271,19 @@ function tile(id: string, value: string, detail = ''): void {
 function drawTiles(): void {
   const [epoch, step] = [run.epochs.at(-1), run.steps.at(-1)];
   const held = heldOut(epoch);
-  const best = Math.max(...run.epochs.map((each) => heldOut(each)?.scores.accuracy ?? Number.NEGATIVE_INFINITY));
   tile('loss', digits(step?.loss, 4), epoch && `last epoch ${digits(epoch.train.loss, 4)}`);
   const accuracy = held?.scores.accuracy ?? step?.accuracy;
-  tile('accuracy', percent(accuracy), held ? `${held.name}, highest ${percent(best)}` : 'of the last batch');
+  tile(
+    'accuracy',
+    percent(accuracy),
+    held ? `${held.name}, train ${percent(epoch?.train.accuracy)}` : 'of the last batch',
+  );
   tile('gap', digits(epoch?.generalizationGap, 4), held && `${held.name} loss ${digits(held.scores.loss, 4)}`);
   tile('sharpness', digits(step?.sharpness, 4), epoch && `last epoch ${digits(epoch.sharpness, 4)}`);
   tile(
     'speed',
     step ? `${whole(Math.round(step.imagesPerSecond))} img/s` : '-',
-    epoch && `${clock(epoch.seconds)} an epoch`,
+    epoch && `${duration(epoch.seconds)} an epoch`,
   );
   tile('lr', short(step?.lr), step && step.rho !== null ? `rho ${short(step.rho)}` : '');
 }
@@ -308,7 +315,7 @@ const SILENT_SECONDS = 120;
 
 function timeText(): string {
   const { end, steps } = run;
-  if (end !== undefined) return `took ${clock(end.result.seconds)}`;
+  if (end !== undefined) return `took ${duration(end.result.seconds)}`;
   const silence = (Date.now() - updated) / 1000;
   if (silence > SILENT_SECONDS) return `nothing was written for ${clock(silence)}; is it still running?`;
   const eta = steps.at(-1)?.etaSeconds;
@@ -319,10 +326,10 @@ function timeText(): string {
 const LOG_LINES = 500;
 
 function drawLog(): void {
-  const items = run.log.slice(-LOG_LINES).map(({ text, warning }) => {
+  const items = run.log.slice(-LOG_LINES).map(({ text, kind }) => {
     const item = document.createElement('li');
     item.textContent = text;
-    item.classList.toggle('warning', warning);
+    item.className = kind;
     return item;
   });
   element('log').replaceChildren(...items.reverse());
@@ -375,7 +382,7 @@ async function requestStop(): Promise<void> {
   const answer = await fetch('stop', { method: 'POST' }).catch(() => undefined);
   if (answer?.ok !== true) {
     stopRequested = false;
-    run.log.push({ text: 'the run could not be asked to stop', warning: true });
+    run.log.push({ text: 'the run could not be asked to stop', kind: 'warning' });
     schedule();
   }
 }

@@ -31,7 +31,7 @@ progress::-webkit-progress-bar { background: var(--line); }
 progress::-webkit-progress-value { background: var(--accent); border-radius: 99px; transition: width .4s; }
 progress::-moz-progress-bar { background: var(--accent); }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: .85rem 1rem; min-width: 0; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(170px, 1fr)); gap: .75rem; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: .75rem; }
 .tile { display: grid; gap: .1rem; font-variant-numeric: tabular-nums; }
 .tile strong { font-size: 1.5rem; line-height: 1.2; }
 .label { font-size: .85rem; }
@@ -47,6 +47,7 @@ progress::-moz-progress-bar { background: var(--accent); }
 .log ol { margin: 0; padding: 0; list-style: none; max-height: 22rem; overflow-y: auto; font: 12.5px/1.6 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 .log li { padding: .1rem 0; border-bottom: 1px solid color-mix(in srgb, var(--line) 55%, transparent); overflow-wrap: anywhere; }
 .log li.warning { color: var(--danger); }
+.log li.minor { color: var(--muted); }
 dialog { border: 1px solid var(--line); border-radius: 12px; background: var(--card); color: var(--ink); padding: 1.25rem; max-width: 26rem; }
 dialog::backdrop { background: rgb(0 0 0 / .4); }
 .buttons { display: flex; justify-content: flex-end; gap: .75rem; margin-top: 1.25rem; }

@@ -45,6 +45,8 @@ const policy = (nonce: string) =>
     "frame-ancestors 'none'",
   ].join('; ');
 
+const GRACE_MS = 1000;
+
 const digest = (text: string) => createHash('sha256').update(text).digest();
 const newSecret = () => randomBytes(24).toString('base64url');
 
@@ -90,7 +92,10 @@ export class Dashboard {
     const closed = once(this.#server, 'close');
     this.#server.close();
     this.#server.closeIdleConnections();
+    // A page that does not read must not keep training from ending.
+    const impatient = setTimeout(() => this.#server.closeAllConnections(), GRACE_MS);
     await closed;
+    clearTimeout(impatient);
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
