@@ -16,8 +16,10 @@ import type { EpochEvent, FinishedHistory, StartEvent } from '../src/events.js';
 const begin = (resumedFrom: string | null = null): StartEvent => ({
   type: 'start',
   runDir: null,
-  steps: 1,
+  steps: 9,
   epochs: 9,
+  stepsPerEpoch: 1,
+  stepsDone: 0,
   parameters: 1,
   seed: 0,
   resumedFrom,

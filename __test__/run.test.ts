@@ -12,6 +12,8 @@ const start: TrainEvent = {
   runDir: null,
   steps: 4,
   epochs: 2,
+  stepsPerEpoch: 2,
+  stepsDone: 0,
   parameters: 1,
   seed: 0,
   resumedFrom: null,
@@ -113,6 +115,7 @@ function runOf(native: FakeRun, { callbacks = [], signal }: { callbacks?: Callba
       ended += 1;
     },
     callbacks,
+    recorder: undefined,
     control: { model: {} as Model, optimizer },
     signal,
   });

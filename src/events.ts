@@ -37,6 +37,9 @@ export interface StartEvent {
   /** Steps of the whole run. */
   steps: number;
   epochs: number;
+  stepsPerEpoch: number;
+  /** Steps done before, in a run that goes on from a checkpoint; otherwise 0. */
+  stepsDone: number;
   /** Trainable numbers of the model. */
   parameters: number;
   seed: number;

@@ -1,6 +1,6 @@
 // From the options of a run to a Trainer that is ready to start, and what a run leaves in its folder beside the Trainer's files.
 // `train`, `compare` and `demo` all train through this, so a run of one can be resumed or evaluated by another.
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import {
@@ -10,9 +10,9 @@ import {
   type LoadReport,
   type Model,
   models,
-  type TrainEvent,
   Trainer,
 } from '../index.js';
+import { epochsOf, RUN_FILES, readEvents, readJson } from '../run-folder.js';
 import { defaultModel, openSplit, zooOptionsFor } from './data.js';
 import { type DataOptions, type RunOptions, trainerOptions } from './fields.js';
 import { planOptimizer, type Values } from './optimizers.js';
@@ -58,6 +58,7 @@ export interface Training extends Disposable {
 /** How a run is recorded and watched. */
 interface Recording {
   readonly runDir?: string | undefined;
+  readonly tensorboard?: boolean;
   readonly stepEventMs: number;
   readonly callbacks?: readonly Callback[];
 }
@@ -65,11 +66,11 @@ interface Recording {
 /** Checks the options and gives the function that makes the Trainer; wrong options are told before images are opened. */
 export function planTraining(options: RunOptions): (images: Images, recording: Recording) => Promise<Training> {
   const [{ create }, settings] = [planOptimizer(options), trainerOptions(options)];
-  return async (images, { runDir, stepEventMs, callbacks = [] }) => {
+  return async (images, { runDir, tensorboard = false, stepEventMs, callbacks = [] }) => {
     const { train, validation } = splitOff(images.train, options);
     const { model, loaded } = await makeModel(options, images.train);
     const trainer = new Trainer({
-      ...{ model, optimizer: create(model), train, ...settings, stepEventMs, callbacks },
+      ...{ model, optimizer: create(model), train, ...settings, stepEventMs, callbacks, tensorboard },
       ...(validation !== undefined && { validation }),
       ...(images.test !== undefined && { test: images.test }),
       ...(runDir !== undefined && { runDir }),
@@ -93,8 +94,6 @@ async function makeModel(options: RunOptions, images: Dataset): Promise<Pick<Tra
 /** Name of the model that a run trains. */
 export const modelName = ({ model, data }: Pick<RunOptions, 'model' | 'data'>) => model ?? defaultModel(data);
 
-const OPTIONS_FILE = 'options.json';
-
 /** Keeps a run's options in its folder, so that `train --resume` and `--config` can start from them. */
 export async function saveOptions(runDir: string, options: Values): Promise<void> {
   await mkdir(runDir, { recursive: true });
@@ -102,7 +101,7 @@ export async function saveOptions(runDir: string, options: Values): Promise<void
 }
 
 /** Where a run's options lie. */
-export const optionsFile = (runDir: string) => join(runDir, OPTIONS_FILE);
+export const optionsFile = (runDir: string) => join(runDir, RUN_FILES.options);
 
 /** Where the weights of an epoch lie, if a run keeps them. */
 export const keptWeights = (runDir: string, epoch: number | string) =>
@@ -133,25 +132,12 @@ export interface KeptRun {
 /** Reads a run folder; nothing when no run was begun in it. */
 export function readRun(runDir: string): KeptRun | undefined {
   if (!existsSync(optionsFile(runDir))) return undefined;
-  const events = readEvents(join(runDir, 'events.jsonl'));
+  const events = readEvents(runDir);
   const last = events.at(-1);
   return {
-    options: JSON.parse(readFileSync(optionsFile(runDir), 'utf8')) as Values,
-    epochs: events.filter((event) => event.type === 'epoch').map(withNumbers),
+    options: readJson(optionsFile(runDir)) as Values,
+    epochs: epochsOf(events),
     finished: last?.type === 'end' && last.reason === 'finished',
     resumable: existsSync(join(runDir, 'checkpoints', 'last', 'state.json')),
   };
-}
-
-/** JSON has no NaN: a loss that was not finite lies there as null. */
-function withNumbers(event: EpochEvent): EpochEvent {
-  for (const scores of [event.train, event.validation, event.test]) if (scores) scores.loss ??= Number.NaN;
-  return event;
-}
-
-/** The events of a run; a line that was cut off when the process ended is the last and left out. */
-function readEvents(file: string): TrainEvent[] {
-  if (!existsSync(file)) return [];
-  const lines = readFileSync(file, 'utf8').split('\n');
-  return lines.slice(0, -1).map((line) => JSON.parse(line) as TrainEvent);
 }

@@ -59,6 +59,7 @@ export const trainerSchema = z.strictObject({
   runDir: path
     .optional()
     .describe('Folder for config.json, events.jsonl and checkpoints; without one nothing is written'),
+  tensorboard: z.boolean().default(false).describe('Write TensorBoard files into the run folder'),
   checkpoint: checkpointSchema,
   stepEventMs: wholeNumber.default(50).describe('Milliseconds between two step events'),
   threads: positiveInteger.max(1024).optional().describe('Threads of the computation (default: one per core)'),

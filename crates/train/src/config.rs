@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use flatmin_data::{ColorJitter, Crop, Normalization, Policy, RandomErasing, ResizedCrop, Transform};
 use flatmin_optim::{AverageConfig, Loss};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::metrics::Metric;
@@ -45,9 +46,12 @@ pub struct TrainConfig {
     /// What evaluations report beside loss, accuracy and top-5. Default: nothing.
     #[serde(default)]
     pub metrics: Vec<Metric>,
-    /// Where config.json, events.jsonl and checkpoints/ go. Default: nowhere.
+    /// Where config.json, events.jsonl, steps.jsonl and checkpoints/ go. Default: nowhere.
     #[serde(default)]
     pub run_dir: Option<PathBuf>,
+    /// What the run runs on, for config.json: hardware, versions. Default: nothing.
+    #[serde(default, skip_serializing)]
+    pub environment: Option<Value>,
     #[serde(default)]
     pub checkpoint: CheckpointPolicy,
     /// An average of the weights, kept beside them. Default: none.
@@ -222,6 +226,7 @@ impl TrainConfig {
             augment: Augment::default(),
             metrics: Vec::new(),
             run_dir: None,
+            environment: None,
             checkpoint: CheckpointPolicy::default(),
             average: None,
             non_finite: NonFinite::default(),

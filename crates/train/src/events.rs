@@ -26,6 +26,9 @@ pub struct StartEvent {
     /// Steps of the whole run, those of before a resume included.
     pub steps: u64,
     pub epochs: u64,
+    pub steps_per_epoch: u64,
+    /// Steps done before, for a run that goes on from a checkpoint.
+    pub steps_done: u64,
     /// Trainable numbers of the model.
     pub parameters: u64,
     pub seed: u64,

@@ -152,7 +152,10 @@ impl Setup {
         let total_steps = self.config.max_steps.map_or(planned, |steps| steps.min(planned));
         let schedules = Schedules::new(&self.config, per_epoch, total_steps);
         schedules.check(Own::of(&self.optimizer.lock()))?;
-        let run_dir = self.run_dir(resumed_from.as_deref(), progress.epoch)?;
+        let run_dir = self.run_dir(resumed_from.as_deref(), &progress)?;
+        if let Some(run_dir) = &run_dir {
+            self.control.heed(run_dir.stop_file());
+        }
         Ok(Trainer {
             mixer: Mixer::new(&self.config.augment, self.config.seed, self.slot.spec().num_classes)?,
             averaged,
@@ -229,12 +232,12 @@ impl Setup {
     }
 
     /// The run's folder: the same one if the checkpoint lies in it, else a new one.
-    fn run_dir(&self, resumed_from: Option<&Path>, epochs: u64) -> Result<Option<RunDir>> {
+    fn run_dir(&self, resumed_from: Option<&Path>, progress: &Progress) -> Result<Option<RunDir>> {
         let Some(path) = &self.config.run_dir else { return Ok(None) };
         let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
         let same = resumed_from.is_some_and(|checkpoint| real(checkpoint).starts_with(real(path)));
         let run_dir = match same {
-            true => RunDir::resume(path, &self.description(), epochs)?,
+            true => RunDir::resume(path, &self.description(), progress.epoch, progress.step)?,
             false => RunDir::create(path, &self.description())?,
         };
         Ok(Some(run_dir))
@@ -249,6 +252,7 @@ impl Setup {
             "optimizer": self.optimizer.lock().config(),
             "model": *self.slot.spec(),
             "dtype": self.slot.dtype(),
+            "environment": self.config.environment,
             "data": {
                 "train": self.sets.train.describe(),
                 "validation": describe(&self.sets.validation),

@@ -119,6 +119,8 @@ impl Trainer {
             run_dir: self.config.run_dir.clone(),
             steps: self.total_steps,
             epochs: self.config.epochs,
+            steps_per_epoch: self.loader.len() as u64,
+            steps_done: self.progress.step,
             parameters: self.slot.lock().parameters().parameter_count() as u64,
             seed: self.config.seed,
             resumed_from: self.resumed_from.clone(),
@@ -186,7 +188,8 @@ impl Trainer {
         self.clock.trained(batch.count as u64);
         self.loader.recycle(batch);
         if due {
-            self.events.send(Event::Step(self.step_event(&outcome, norms, rates)));
+            let event = self.step_event(&outcome, norms, rates);
+            self.send(Event::Step(event))?;
         }
         self.check_finite()
     }

@@ -8,9 +8,9 @@ import { benchLoop } from '../../bench/loop.js';
 import { METHODS } from '../../bench/methods.js';
 import { benchStep } from '../../bench/step.js';
 import { benchTrain, benchTrainAll, VARIANTS } from '../../bench/train.js';
+import { describeEnvironment } from '../../environment.js';
 import { dtype, path, positiveInteger, seed } from '../../options/fields.js';
 import { type Context, defineCommand } from '../command.js';
-import { describeEnvironment } from '../environment.js';
 
 const commonFields = {
   rounds: positiveInteger.default(5).describe('Turns of each program'),

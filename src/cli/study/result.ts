@@ -1,5 +1,5 @@
 // What a study has found: how measures of flatness rank nets by their generalization gap, as a table and as JSON.
-import { describeEnvironment } from '../environment.js';
+import { describeEnvironment } from '../../environment.js';
 import type { Output } from '../output.js';
 import { textTable } from '../table.js';
 import { AXES, type StudyOptions, sharedSettings } from './plan.js';
