@@ -15,7 +15,19 @@ describe('help', () => {
   it('lists every command', async () => {
     const { code, stdout } = await flatmin(['--help']);
     expect(code).toBe(0);
-    for (const name of ['setup', 'doctor', 'demo', 'train', 'compare', 'eval', 'predict', 'bench', 'models', 'data'])
+    for (const name of [
+      'setup',
+      'doctor',
+      'demo',
+      'train',
+      'compare',
+      'eval',
+      'predict',
+      'export',
+      'bench',
+      'models',
+      'data',
+    ])
       expect(stdout).toContain(`  ${name}`);
   });
 

@@ -220,6 +220,9 @@ impl Script {
             kind: "torchScript",
             output_shape,
             parameters: parameters.parameter_count() as i64,
+            // What a module computes and keeps cannot be read off it.
+            macs: 0,
+            kept: 0,
         }
     }
 

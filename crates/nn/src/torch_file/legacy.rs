@@ -8,7 +8,8 @@ use std::io::{BufReader, Read, Seek, SeekFrom};
 use tch::Tensor;
 
 use super::objects::Storage;
-use super::pickle::{self, Objects, Value, cut_off, malformed, unreadable};
+use super::pickle::{self, cut_off, malformed, unreadable};
+use super::value::{Objects, Value};
 use super::{Reason, Storages};
 
 const MAGIC_NUMBER: i128 = 0x1950_a86a_20f9_469c_fc6c;

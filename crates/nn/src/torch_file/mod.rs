@@ -5,6 +5,7 @@ mod legacy;
 mod objects;
 mod pickle;
 mod select;
+mod value;
 mod write;
 mod zip;
 

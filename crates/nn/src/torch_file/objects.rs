@@ -4,7 +4,8 @@
 use tch::Kind;
 
 use super::Reason;
-use super::pickle::{Id, Value, malformed};
+use super::pickle::malformed;
+use super::value::{Id, Value};
 
 /// A flat array in the file.
 #[derive(Debug, Clone, PartialEq)]

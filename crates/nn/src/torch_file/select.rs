@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::objects::TensorView;
-use super::pickle::{Objects, Value};
+use super::value::{Objects, Value};
 use crate::error::{Error, Result};
 
 /// Names under which training scripts keep the weights beside other tensors.
