@@ -58,7 +58,11 @@ impl SelfAttention {
     /// speed of matrix products as long as the weights of the attention are small.
     fn is_composite(&self, tokens: i64, kind: Kind, context: &Context) -> bool {
         let trains = matches!(context.pass, Pass::Train { .. });
-        let products = if std::env::var("FM_COMP").is_ok() { trains } else { trains && kind == Kind::BFloat16 && tokens <= FEW_TOKENS && std::env::var("FM_SDPA").is_err() };
+        let products = if std::env::var("FM_COMP").is_ok() {
+            trains
+        } else {
+            trains && kind == Kind::BFloat16 && tokens <= FEW_TOKENS && std::env::var("FM_SDPA").is_err()
+        };
         !context.fused || self.dropout.drops(context) || products
     }
 
