@@ -54,16 +54,12 @@ impl SelfAttention {
         self.proj.forward(&mixed.f_transpose(1, 2)?.f_reshape([batch, tokens, features])?, context)
     }
 
-    /// The fused form has no second derivative, draws its dropout from a stream of its own, and trains bfloat16 at half the
-    /// speed of matrix products as long as the weights of the attention are small.
+    /// The fused form has no second derivative, draws its dropout from a stream of its own, and takes twice the time of
+    /// matrix products to train bfloat16. Those need memory for the weights, so they serve as long as these are few.
     fn is_composite(&self, tokens: i64, kind: Kind, context: &Context) -> bool {
         let trains = matches!(context.pass, Pass::Train { .. });
-        let products = if std::env::var("FM_COMP").is_ok() {
-            trains
-        } else {
-            trains && kind == Kind::BFloat16 && tokens <= FEW_TOKENS && std::env::var("FM_SDPA").is_err()
-        };
-        !context.fused || self.dropout.drops(context) || products
+        let is_faster = trains && kind == Kind::BFloat16 && tokens <= FEW_TOKENS;
+        !context.fused || self.dropout.drops(context) || is_faster
     }
 
     fn composite(&self, query: &Tensor, key: &Tensor, value: &Tensor, context: &Context) -> Result<Tensor> {
