@@ -1,14 +1,17 @@
 //! Multi-head self-attention (Vaswani 2017, section 3.2): softmax(q k^T / sqrt(d)) v in each head of d features, between
 //! two linear maps.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::tokens::shape_of;
-use super::{Context, Dropout, Linear};
+use super::{Context, Dropout, Linear, Pass};
 use crate::compile::Builder;
 use crate::error::Result;
 use crate::site::Site;
 use crate::spec;
+
+/// Up to here the weights of a head's attention, tokens x tokens, are no larger than what flows through the other layers.
+const FEW_TOKENS: i64 = 256;
 
 #[derive(Debug)]
 pub(crate) struct SelfAttention {
@@ -43,15 +46,26 @@ impl SelfAttention {
         let parts = self.qkv.forward(input, context)?.f_view([batch, tokens, 3, self.heads, features / self.heads])?;
         let parts = parts.f_permute([2, 0, 3, 1, 4])?.f_unbind(0)?;
         let (query, key, value) = (&parts[0], &parts[1], &parts[2]);
-        let mixed = if context.fused && !self.dropout.drops(context) {
-            Tensor::f_scaled_dot_product_attention(query, key, value, None::<Tensor>, 0.0, false, None, false)?
-        } else {
+        let mixed = if self.is_composite(tokens, input.kind(), context) {
             self.composite(query, key, value, context)?
+        } else {
+            Tensor::f_scaled_dot_product_attention(query, key, value, None::<Tensor>, 0.0, false, None, false)?
         };
         self.proj.forward(&mixed.f_transpose(1, 2)?.f_reshape([batch, tokens, features])?, context)
     }
 
-    /// Operation by operation: the fused form has no second derivative, and draws its dropout from a stream of its own.
+    /// The fused form has no second derivative, draws its dropout from a stream of its own, and trains bfloat16 at half the
+    /// speed of matrix products as long as the weights of the attention are small.
+    fn is_composite(&self, tokens: i64, kind: Kind, context: &Context) -> bool {
+        let trains = matches!(context.pass, Pass::Train { .. });
+        let products = if std::env::var("FM_COMP").is_ok() {
+            trains
+        } else {
+            trains && kind == Kind::BFloat16 && tokens <= FEW_TOKENS && std::env::var("FM_SDPA").is_err()
+        };
+        !context.fused || self.dropout.drops(context) || products
+    }
+
     fn composite(&self, query: &Tensor, key: &Tensor, value: &Tensor, context: &Context) -> Result<Tensor> {
         let features = query.size()[3];
         let query = query.f_mul_scalar((features as f64).powf(-0.5))?;

@@ -1,13 +1,20 @@
 //! The model spec: what a model is made of, as plain data. TypeScript, the zoo and saved files share this one language,
 //! so a file that carries its spec needs nothing else to become a model again.
 
+mod composed;
+mod defaults;
+mod image;
 mod layer;
+mod token;
 
-pub use layer::{
-    Activation, Approximation, BatchNorm2d, ClassToken, Conv2d, DropMode, Dropout, Flatten, GammaInit, Gate, Gelu,
-    GlobalAvgPool2d, Init, Layer, LayerNorm, LayerScale, LeakyRelu, Linear, Parallel, Pointwise, Pool, Pool2d,
-    PositionEmbedding, Relu, Residual, SelfAttention, Sequential, ShakeDrop, Shortcut, StochasticDepth, ToImage,
-    TokenPool, ZeroPad,
+pub use composed::{Activation, Gate, Parallel, Residual, Sequential, Shortcut};
+pub use image::{
+    BatchNorm2d, Conv2d, Dropout, Flatten, GammaInit, GlobalAvgPool2d, Init, Linear, Pool2d, Relu, ShakeDrop, ZeroPad,
+};
+pub use layer::Layer;
+pub use token::{
+    Approximation, ClassToken, DropMode, Gelu, LayerNorm, LayerScale, LeakyRelu, Pointwise, Pool, PositionEmbedding,
+    SelfAttention, StochasticDepth, ToImage, TokenPool,
 };
 
 use serde::{Deserialize, Serialize};
