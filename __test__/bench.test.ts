@@ -1,5 +1,5 @@
 // The benches: how turns and medians are taken, and the documents that `flatmin bench` prints. No figure is judged here.
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -7,6 +7,7 @@ import { alternate } from '../src/bench/alternate.js';
 import { timesOf } from '../src/bench/peer.js';
 import { median, series } from '../src/bench/statistics.js';
 import { flatmin } from './support/cli.js';
+import { greyPng } from './support/png.js';
 
 const TINY = ['--rounds', '2', '--steps', '2', '--warmup', '1', '--threads', '1'];
 
@@ -66,6 +67,35 @@ describe('flatmin bench --json', () => {
     expect(result.imagesPerSecond).toBeCloseTo(8000 / result.stepMs, 0);
     expect(result).toMatchObject({ environment: { node: process.version, torch: expect.stringMatching(/^\d/) } });
     expect(JSON.parse(readFileSync(out, 'utf8'))).toEqual(result);
+  });
+
+  it('data: rates on one thread and on several', async () => {
+    const images = join(folder, 'images');
+    mkdirSync(join(images, 'class'), { recursive: true });
+    const picture = greyPng(8, new Uint8Array(64).fill(100));
+    for (let number = 0; number < 4; number += 1) writeFileSync(join(images, 'class', `${number}.png`), picture);
+    const args = [
+      'bench',
+      'data',
+      '--data-dir',
+      images,
+      '--size',
+      '8',
+      '--batch',
+      '2',
+      ...TINY,
+      '--threads',
+      '2',
+      '--json',
+    ];
+    const { code, stdout } = await flatmin(args);
+    expect(code).toBe(0);
+    const { perThreads } = JSON.parse(stdout) as { perThreads: { threads: number; imagesPerSecond: { n: number } }[] };
+    expect(perThreads.map(({ threads, imagesPerSecond }) => [threads, imagesPerSecond.n])).toEqual([
+      [1, 2],
+      [2, 2],
+    ]);
+    expect((await flatmin(['bench', 'data', ...TINY])).code).toBe(2);
   });
 
   it('loop: cost against the bare loop and the delay of the event loop', async () => {

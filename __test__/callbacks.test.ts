@@ -16,8 +16,10 @@ import type { EpochEvent, FinishedHistory, StartEvent } from '../src/events.js';
 const begin = (resumedFrom: string | null = null): StartEvent => ({
   type: 'start',
   runDir: null,
-  steps: 1,
+  steps: 9,
   epochs: 9,
+  stepsPerEpoch: 1,
+  stepsDone: 0,
   parameters: 1,
   seed: 0,
   resumedFrom,
@@ -39,6 +41,7 @@ function epochOf(epoch: number, validationLoss: number, lr = 0.1): EpochEvent {
     dataSeconds: 0,
     memoryBytes: 1,
     skippedSteps: 0,
+    badImages: 0,
   };
 }
 

@@ -16,6 +16,10 @@ const schema = z.strictObject({
   save: z.boolean().default(true).describe('Save'),
   flip: z.boolean().default(false).describe('Flip'),
   rho: z.number().optional().describe('Radius'),
+  p: z
+    .union([z.number().gt(1), z.enum(['inf'])])
+    .optional()
+    .describe('Norm'),
   shape: z
     .union([z.enum(['flat', 'round']), z.strictObject({ type: z.string(), at: z.array(z.number()) })])
     .optional()
@@ -52,6 +56,11 @@ describe('flags', () => {
       save: false,
       flip: true,
     });
+  });
+
+  it('take a number or a word', () => {
+    expect(resolve(['--p', '3'])).toMatchObject({ p: 3 });
+    expect(resolve(['--p', 'inf'])).toMatchObject({ p: 'inf' });
   });
 
   it('take a name or a mapping', () => {

@@ -150,6 +150,25 @@ it('Ctrl-C stops after the step, with a checkpoint and code 130', async () => {
   expect(existsSync(join(stopped, 'checkpoints/last/model.safetensors'))).toBe(true);
 }, 60_000);
 
+it('report makes a page from run folders, and names what is no run', async () => {
+  const out = join(folder, 'pages', 'two.html');
+  const { code, stdout } = await flatmin(['report', runDir, join(folder, 'stopped'), '--out', out, '--json']);
+  expect(code).toBe(0);
+  const { report, title, runs } = JSON.parse(stdout) as { report: string; title: string; runs: object[] };
+  expect([report, title]).toEqual([out, 'ASAM: demo on digits']);
+  expect(runs).toMatchObject([
+    { group: 'ASAM epochs=2', seed: 1, epochs: 2, path: runDir, state: 'finished' },
+    { group: 'ASAM epochs=100000', seed: 1, state: 'stopped' },
+  ]);
+  const page = readFileSync(out, 'utf8');
+  expect(page).toContain('ASAM epochs=100000, seed 1: stopped.');
+  // The machine that the runs were made on.
+  expect(page).toContain(process.version);
+  const wrong = await flatmin(['report', join(folder, 'nowhere')]);
+  expect(wrong.code).toBe(1);
+  expect(wrong.stderr).toMatch(/error ERR_FLATMIN_PATH: .*nowhere: found no run/);
+});
+
 describe('eval', () => {
   it('of a run folder repeats the test result of the training', async () => {
     const { code, stdout, stderr } = await flatmin(['eval', '--weights', runDir, '--json']);

@@ -34,6 +34,13 @@ describe('datasets.fromArrays', () => {
     expect(Array.from(set.pixels(1))).toEqual([40, 50, 60, 70].map((value) => Math.fround(value / 255)));
   });
 
+  it('gives one image with its label', async () => {
+    const { image, label, name } = tiny().get(1);
+    expect([Array.from(image, (value) => Math.round(255 * value)), label, name]).toEqual([[40, 50, 60, 70], 1, null]);
+    expect((await datasets.describe(tiny())).count).toBe(4);
+    expect(await errorOf(() => tiny().get(4))).toMatchObject({ code: 'ERR_FLATMIN_OPTION' });
+  });
+
   it('takes numbers in [0, 1], and copies', () => {
     const images = Float32Array.of(0.25, 0.5);
     const set = datasets.fromArrays({ images, labels: Uint8Array.of(0, 1), shape: [1, 1, 1] });

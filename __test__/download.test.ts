@@ -31,6 +31,7 @@ beforeAll(async () => {
     requests.push(request.url ?? '');
     if (request.url === '/data/cifar-10-binary.tar.gz')
       response.writeHead(200, { 'content-length': archive.length }).end(archive);
+    else if (request.url?.endsWith('.mat')) response.end(request.url.split('/').at(-1));
     else response.writeHead(404).end();
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -78,6 +79,30 @@ describe('datasets.download', () => {
       message: expect.stringMatching(/cifar-100-binary\.tar\.gz: found HTTP status 404/),
     });
     expect(await readdir(dir)).toEqual([]);
+  });
+
+  it('brings sets of several files, each checked', async () => {
+    const files = ['train_32x32.mat', 'test_32x32.mat'];
+    const md5s = Object.fromEntries(files.map((file) => [file, createHash('md5').update(file).digest('hex')]));
+    const folder = await download('svhn', dir, { baseUrl, md5: md5s });
+    expect((await readdir(folder)).sort()).toEqual([...files].sort());
+    expect(await readFile(join(folder, 'test_32x32.mat'), 'utf8')).toBe('test_32x32.mat');
+    expect(await readdir(dir)).toEqual(['svhn']);
+
+    const half = join(dir, 'half');
+    const wrong = { ...md5s, 'test_32x32.mat': '0'.repeat(32) };
+    await expect(download('svhn', half, { baseUrl, md5: wrong })).rejects.toMatchObject({
+      code: 'ERR_FLATMIN_CHECKSUM',
+      message: expect.stringContaining('test_32x32.mat'),
+    });
+    expect(await readdir(half)).toEqual([]);
+  });
+
+  it('explains how to get ImageNet by hand', async () => {
+    await expect(download('imagenet' as never, dir)).rejects.toMatchObject({
+      code: 'ERR_FLATMIN_DATA',
+      message: expect.stringContaining('ILSVRC2012_img_val.tar'),
+    });
   });
 
   it('can be aborted', async () => {

@@ -1,4 +1,4 @@
-// The examples, run as their first lines tell, with few epochs. The CIFAR one needs its data set and is only checked for types.
+// The examples, run as their first lines tell, with few epochs. Those of CIFAR and ImageNet need their data sets and are only checked for types.
 
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';

@@ -57,6 +57,8 @@ describe('renderReport', () => {
       'Training loss',
       'Generalization gap',
       'Step sharpness',
+      'Learning rate',
+      'Throughput',
     ]);
   });
 

@@ -12,6 +12,8 @@ const start: TrainEvent = {
   runDir: null,
   steps: 4,
   epochs: 2,
+  stepsPerEpoch: 2,
+  stepsDone: 0,
   parameters: 1,
   seed: 0,
   resumedFrom: null,
@@ -31,6 +33,7 @@ const step = (number: number): StepEvent => ({
   gradientNorm: 1,
   imagesPerSecond: 1,
   etaSeconds: 1,
+  dataSeconds: 0,
   skippedSteps: 0,
 });
 
@@ -48,6 +51,7 @@ const epoch = (number: number): EpochEvent => ({
   dataSeconds: 0,
   memoryBytes: 1,
   skippedSteps: 0,
+  badImages: 0,
 });
 
 const end = (
@@ -111,6 +115,7 @@ function runOf(native: FakeRun, { callbacks = [], signal }: { callbacks?: Callba
       ended += 1;
     },
     callbacks,
+    recorder: undefined,
     control: { model: {} as Model, optimizer },
     signal,
   });

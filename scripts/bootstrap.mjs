@@ -11,8 +11,8 @@ import { checkNode, requireBuildTools, warnWithoutPython } from './lib/tools.mjs
 const nativeFolder = join(root, 'native');
 const distFolder = join(root, 'dist');
 
-/** Commands that work without libtorch and the addon, and must: they are what brings or explains them. */
-const commandsWithoutNative = new Set(['setup', 'doctor', 'help', undefined]);
+/** Commands that work without libtorch and the addon; setup and doctor must, since they bring or explain them. */
+const commandsWithoutNative = new Set(['setup', 'doctor', 'figures', 'report', 'dashboard', 'help', undefined]);
 
 /** Whether a command line needs nothing but the compiled TypeScript. */
 export function needsOnlyTypeScript(args) {

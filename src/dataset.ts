@@ -1,5 +1,5 @@
-// A data set in memory: images [height, width, channels] and one label each, kept by the native side.
-// Splits, subsets and noisy copies share the pixels.
+// A data set: images [height, width, channels] and one label each, kept by the native side, in memory or as files.
+// Splits, subsets and noisy copies share the images.
 
 import type { Batch } from './batch.js';
 import { call } from './call.js';
@@ -9,12 +9,15 @@ import {
   type BatchesOptions,
   batchesSchema,
   type ImageShape,
+  imageFields,
   type LabelNoiseOptions,
   labelNoiseFraction,
   labelNoiseSchema,
   type SplitOptions,
   splitSchema,
   splitSizesSchema,
+  type WithSizeOptions,
+  withSizeSchema,
 } from './options/data.js';
 import { positiveInteger } from './options/fields.js';
 import type { Normalization } from './options/model.js';
@@ -34,6 +37,15 @@ export interface DatasetDescription {
   numClasses: number;
   classes: { label: number; name: string; count: number }[];
   normalization: Normalization;
+}
+
+/** One image of a data set, as `dataset.get(index)` gives it. */
+export interface DatasetItem {
+  /** Pixels in [0, 1], [height, width, channels]. */
+  image: Float32Array;
+  label: number;
+  /** Path of the file, or shard and member; null for images in memory. */
+  name: string | null;
 }
 
 /** One data set for each size. */
@@ -88,15 +100,25 @@ export class Dataset {
     return call(() => this.#native.labels());
   }
 
-  /** Pixels of one image in [0, 1], [height, width, channels], copied. */
+  /** Pixels of one image in [0, 1], [height, width, channels], copied; of an image file as evaluation sees it. */
   pixels(index: number): Float32Array {
-    if (!Number.isInteger(index) || index < 0 || index >= this.length) {
-      throw new FlatminError(
-        'ERR_FLATMIN_OPTION',
-        `dataset.pixels index: found ${show(index)}, expected a whole number from 0 to ${this.length - 1}`,
-      );
-    }
+    this.#checkIndex(index, 'pixels');
     return call(() => this.#native.pixels(index));
+  }
+
+  /** One image, its label, and its name where it is a file: the path, or shard and member. */
+  get(index: number): DatasetItem {
+    this.#checkIndex(index, 'get');
+    const native = this.#native;
+    return call(() => ({ image: native.pixels(index), label: native.label(index), name: native.imageName(index) }));
+  }
+
+  #checkIndex(index: number, method: string): void {
+    if (Number.isInteger(index) && index >= 0 && index < this.length) return;
+    throw new FlatminError(
+      'ERR_FLATMIN_OPTION',
+      `dataset.${method} index: found ${show(index)}, expected a whole number from 0 to ${this.length - 1}`,
+    );
   }
 
   /**
@@ -117,6 +139,26 @@ export class Dataset {
     const share = parseOptions(labelNoiseFraction, fraction, 'dataset.withLabelNoise fraction');
     const { seed } = parseOptions(labelNoiseSchema, options, 'dataset.withLabelNoise');
     return new Dataset(call(() => this.#native.withLabelNoise(share, seed)));
+  }
+
+  /**
+   * The same image files in another size, for training at growing sizes. Images in memory have one size.
+   * @param size Side of the images in pixels, or [height, width].
+   */
+  withSize(size: number | readonly [number, number], options: WithSizeOptions = {}): Dataset {
+    const side = parseOptions(imageFields.size, size, 'dataset.withSize size');
+    const [height, width] = typeof side === 'number' ? [side, side] : side;
+    const { resize = Math.ceil((Math.max(height, width) * 8) / 7) } = parseOptions(
+      withSizeSchema,
+      options,
+      'dataset.withSize',
+    );
+    return new Dataset(call(() => this.#native.withSize(height, width, resize)));
+  }
+
+  /** Image files that could not be read or decoded so far, in training or elsewhere: how many, and what is wrong with each. */
+  faults(): { count: number; messages: string[] } {
+    return call(() => this.#native.faults());
   }
 
   /** The first `count` images, or all when there are fewer. */

@@ -1,20 +1,34 @@
-// Where data sets come from: embedded digits, CIFAR folders, arrays and generators from JavaScript.
+// Where data sets come from: embedded digits, arrays and generators from JavaScript, and (in `dataset-files.ts`) files.
 
 import { call } from './call.js';
-import { Dataset } from './dataset.js';
+import { Dataset, type DatasetDescription, type DatasetSource, resolveDataset } from './dataset.js';
 import { FlatminError } from './errors.js';
 import { loadNative } from './native/index.js';
-import {
-  type ArraysOptions,
-  arraysSchema,
-  type CifarOptions,
-  cifarSchema,
-  type GeneratorOptions,
-  generatorSchema,
-} from './options/data.js';
-import { path } from './options/fields.js';
+import { type ArraysOptions, arraysSchema, type GeneratorOptions, generatorSchema } from './options/data.js';
 import { parseOptions, show } from './options/parse.js';
 
+export {
+  type Inspection,
+  inspect,
+  type JobOptions,
+  type JobProgress,
+  type Manifest,
+  pack,
+  preview,
+  type Shown,
+  type Verification,
+  verify,
+} from './data-tools.js';
+export {
+  cifar10,
+  cifar100,
+  fashionMnist,
+  imageFolder,
+  mnist,
+  npz,
+  svhn,
+  webdataset,
+} from './dataset-files.js';
 export { type DownloadOptions, download } from './download.js';
 
 /** Pixels: bytes from 0 to 255, or numbers in [0, 1]. */
@@ -40,18 +54,9 @@ export function digits(): Dataset {
   return new Dataset(call(() => loadNative().BindingDataset.digits()));
 }
 
-/** CIFAR-10 from the folder of its binary version, or the folder above it. */
-export async function cifar10(dir: string, options: CifarOptions = {}): Promise<Dataset> {
-  const folder = parseOptions(path, dir, 'datasets.cifar10 dir');
-  const { split } = parseOptions(cifarSchema, options, 'datasets.cifar10');
-  return new Dataset(await call(() => loadNative().BindingDataset.cifar10(folder, split)));
-}
-
-/** CIFAR-100 (fine labels) from the folder of its binary version, or the folder above it. */
-export async function cifar100(dir: string, options: CifarOptions = {}): Promise<Dataset> {
-  const folder = parseOptions(path, dir, 'datasets.cifar100 dir');
-  const { split } = parseOptions(cifarSchema, options, 'datasets.cifar100');
-  return new Dataset(await call(() => loadNative().BindingDataset.cifar100(folder, split)));
+/** Name, shape and images per class of a data set, or of the promise of one. */
+export async function describe(source: DatasetSource): Promise<DatasetDescription> {
+  return (await resolveDataset(source, 'datasets.describe source')).describe();
 }
 
 /** A data set from arrays, copied. */

@@ -37,6 +37,9 @@ export interface StartEvent {
   /** Steps of the whole run. */
   steps: number;
   epochs: number;
+  stepsPerEpoch: number;
+  /** Steps done before, in a run that goes on from a checkpoint; otherwise 0. */
+  stepsDone: number;
   /** Trainable numbers of the model. */
   parameters: number;
   seed: number;
@@ -71,6 +74,8 @@ export interface StepEvent {
   weightNorm?: number;
   imagesPerSecond: number;
   etaSeconds: number;
+  /** Seconds the loop waited for data in the epoch so far. */
+  dataSeconds: number;
   /** Steps left out because a gradient was not finite. */
   skippedSteps: number;
 }
@@ -102,6 +107,8 @@ export interface EpochEvent {
   /** Resident memory of the process; null where the system does not tell. */
   memoryBytes: number | null;
   skippedSteps: number;
+  /** Training images that could not be read or decoded since the data set was opened. */
+  badImages: number;
   /** Something that deserves a look, such as many skipped steps. */
   warning?: string;
 }

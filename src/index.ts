@@ -1,11 +1,23 @@
 // flatmin: training to flat minima from Node.js. What this file exports is the public interface.
 // Importing it loads no native code; the first model, tensor or data set does, or `load()` ahead of time.
 
+export * as analysis from './analysis/index.js';
 export type { Batch, Labels } from './batch.js';
 export type { Callback, TrainControl } from './callbacks/index.js';
 export * as callbacks from './callbacks/index.js';
-export type { Dataset, DatasetDescription, DatasetSource } from './dataset.js';
-export type { ArraysInput, DownloadOptions, Pixels, Sample } from './datasets.js';
+export type { Dataset, DatasetDescription, DatasetItem, DatasetSource } from './dataset.js';
+export type {
+  ArraysInput,
+  DownloadOptions,
+  Inspection,
+  JobOptions,
+  JobProgress,
+  Manifest,
+  Pixels,
+  Sample,
+  Shown,
+  Verification,
+} from './datasets.js';
 export * as datasets from './datasets.js';
 export { type ErrorCode, FlatminError } from './errors.js';
 export {
@@ -37,7 +49,6 @@ export type {
   Average,
   BackwardOptions,
   BatchesOptions,
-  CifarOptions,
   ESAMOptions,
   EvaluateOptions,
   ExtragradientOptions,
@@ -49,18 +60,25 @@ export type {
   GroupOptions,
   GSAMOptions,
   ImageShape,
+  ImagesOptions,
   InputShape,
   LabelNoiseOptions,
   Layer,
   LoadModelOptions,
+  LoadStateDictOptions,
   LoadWeightsOptions,
   LookSAMOptions,
   Loss,
   MomentumSchedule,
   MSAMOptions,
   Normalization,
+  NpzOptions,
+  PackOptions,
+  PartOptions,
   PredictOptions,
+  PreviewOptions,
   RandomPerturbationOptions,
+  ReplaceOptions,
   RhoSchedule,
   RSTOptions,
   SAMONOptions,
@@ -72,8 +90,10 @@ export type {
   Shortcut,
   SplitOptions,
   StepOptions,
+  SVHNOptions,
   TensorDtype,
   TensorOptions,
+  TorchScriptOptions,
   TrainingOptions,
   Variant,
   WSAMOptions,

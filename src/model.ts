@@ -22,14 +22,23 @@ import {
   type InputShape,
   type Layer,
   type LoadModelOptions,
+  type LoadStateDictOptions,
   type LoadWeightsOptions,
+  layerNameSchema,
+  layerSchema,
   loadModelSchema,
+  loadStateDictSchema,
   loadWeightsSchema,
   type Normalization,
   normalizationSchema,
   parameterNameSchema,
+  patternsSchema,
+  type ReplaceOptions,
+  replaceSchema,
   type SequentialOptions,
   sequentialSchema,
+  type TorchScriptOptions,
+  torchScriptSchema,
 } from './options/model.js';
 import { parseOptions, show } from './options/parse.js';
 import { type EvaluateOptions, evaluateSchema, type PredictOptions, predictSchema } from './options/trainer.js';
@@ -45,6 +54,8 @@ export interface LoadReport {
   missing: string[];
   /** Names that the weights have and the model lacks. */
   unexpected: string[];
+  /** Names whose shapes differ: the model keeps its own values there. */
+  mismatched: { name: string; found: number[]; expected: number[] }[];
 }
 
 /** One guess of `model.predict`. */
@@ -93,6 +104,23 @@ export class Model {
     const file = parseOptions(filePathSchema, path, 'Model.load path');
     const checked = parseOptions(loadModelSchema, options, 'Model.load');
     return new Model(await call(() => loadNative().BindingModel.load(file, checked)));
+  }
+
+  /**
+   * A TorchScript module (`torch.jit.script(net).save(path)` in PyTorch) as a model that every optimizer trains. It computes
+   * logits [batch, classes] of images [batch, channels, height, width]. A TorchScript file is a program that runs: open
+   * only those you trust.
+   */
+  static async fromTorchScript(path: string, options: TorchScriptOptions): Promise<Model> {
+    const file = parseOptions(filePathSchema, path, 'Model.fromTorchScript path');
+    const { dtype, ...rest } = parseOptions(torchScriptSchema, options, 'Model.fromTorchScript');
+    return new Model(await call(() => loadNative().BindingModel.fromTorchScript(file, rest, dtype)));
+  }
+
+  /** What a file that `save` wrote says of its model; null for weights of other programs. */
+  static specIn(path: string): ModelSpec | null {
+    const file = parseOptions(filePathSchema, path, 'Model.specIn path');
+    return call(() => loadNative().BindingModel.specIn(file)) as ModelSpec | null;
   }
 
   /** The model as plain data. */
@@ -216,13 +244,20 @@ export class Model {
     return typeof images === 'string' ? (predictions[0] as Prediction[]) : predictions;
   }
 
-  /** Writes a safetensors file that holds all that `Model.load` needs; complete or not at all. */
+  /**
+   * Writes a file that holds all that `Model.load` needs; complete or not at all. A name that ends with `.pt` or `.pth` gives
+   * a state dict for `torch.load`, any other a safetensors file; PyTorch reads both. A TorchScript model becomes
+   * TorchScript again under `.pt`, and weights alone under other names.
+   */
   async save(path: string): Promise<void> {
     const file = parseOptions(filePathSchema, path, 'model.save path');
     await call(() => nativeOf(this).save(file));
   }
 
-  /** Reads weights (safetensors with PyTorch's names) into this model. Nothing changes when they do not fit. */
+  /**
+   * Reads weights with PyTorch's names into this model: safetensors, or what `torch.save` wrote. Nothing in a file is
+   * executed, and nothing changes when it does not fit.
+   */
   async loadWeights(path: string, options: LoadWeightsOptions = {}): Promise<LoadReport> {
     const file = parseOptions(filePathSchema, path, 'model.loadWeights path');
     const checked = parseOptions(loadWeightsSchema, options, 'model.loadWeights');
@@ -236,8 +271,8 @@ export class Model {
   }
 
   /** Copies parameters and statistics into the model. Nothing changes when they do not fit. */
-  async loadStateDict(state: StateDict, options: LoadWeightsOptions = {}): Promise<LoadReport> {
-    const checked = parseOptions(loadWeightsSchema, options, 'model.loadStateDict');
+  async loadStateDict(state: StateDict, options: LoadStateDictOptions = {}): Promise<LoadReport> {
+    const checked = parseOptions(loadStateDictSchema, options, 'model.loadStateDict');
     if (state === null || typeof state !== 'object') {
       throw new FlatminError(
         'ERR_FLATMIN_OPTION',
@@ -249,6 +284,41 @@ export class Model {
       nativeTensor(requireTensor(tensor, `model.loadStateDict '${name}'`)),
     ]);
     return call(() => nativeOf(this).loadStateDict(Object.fromEntries(tensors), checked));
+  }
+
+  /**
+   * Freezes what the patterns name: parameters get no gradient, so no optimizer perturbs or updates them; batch norms use
+   * their running statistics and leave them alone.
+   * @param patterns Names in the state dict, `*` for any characters: `layer1.*` is a part with its batch norms,
+   * `*.running_*` all statistics but no parameter.
+   */
+  freeze(patterns: string | readonly string[]): void {
+    const checked = parseOptions(patternsSchema, patterns, 'model.freeze');
+    call(() => nativeOf(this).freeze(checked));
+  }
+
+  /** Trains again what the patterns name; everything unless told. */
+  unfreeze(patterns: string | readonly string[] = '*'): void {
+    const checked = parseOptions(patternsSchema, patterns, 'model.unfreeze');
+    call(() => nativeOf(this).unfreeze(checked));
+  }
+
+  /** Names in the state dict that are frozen. */
+  get frozen(): string[] {
+    return nativeOf(this).frozen;
+  }
+
+  /**
+   * A copy of the model with another layer in place of one, such as a new head for other classes; that layer starts
+   * anew under the old one's name, everything else keeps its values.
+   * @param name Of the layer that goes, with dots for one inside another: `fc`, `layer4.2.conv1`.
+   * @example const tuned = await model.replace('fc', layers.linear(5));
+   */
+  async replace(name: string, layer: Layer, options: ReplaceOptions = {}): Promise<Model> {
+    const place = parseOptions(layerNameSchema, name, 'model.replace name');
+    const replacement = parseOptions(layerSchema, layer, 'model.replace layer');
+    const checked = parseOptions(replaceSchema, options, 'model.replace');
+    return new Model(await call(() => nativeOf(this).replace(place, replacement, checked)));
   }
 
   /** Frees the memory now; a second call does nothing. */

@@ -15,6 +15,8 @@ import {
 import type { BindingRun } from './native/binding.js';
 import { nonNegative } from './options/fields.js';
 import { parseOptions } from './options/parse.js';
+import { withNumbers } from './run-folder.js';
+import type { TensorBoardRecorder } from './tensorboard/recorder.js';
 
 /** What a run needs to begin. */
 export interface RunPlan {
@@ -23,6 +25,8 @@ export interface RunPlan {
   /** Called once when the run is over, however it ended. */
   ended: () => void;
   callbacks: readonly Callback[];
+  /** Writes TensorBoard files, if they are asked for. */
+  recorder: TensorBoardRecorder | undefined;
   control: Pick<TrainControl, 'model' | 'optimizer'>;
   signal: AbortSignal | undefined;
 }
@@ -109,7 +113,7 @@ export class Run implements PromiseLike<FinishedHistory>, AsyncIterable<TrainEve
     return history;
   }
 
-  /** Reads all native events. An error of a callback ends the run; what is left is drained before the error goes on. */
+  /** Reads all native events. An error of a callback or recorder ends the run; what is left is drained before the error goes on. */
   async #pump(native: BindingRun): Promise<void> {
     let failure: { error: unknown } | undefined;
     for (;;) {
@@ -118,6 +122,7 @@ export class Run implements PromiseLike<FinishedHistory>, AsyncIterable<TrainEve
       this.#record(withNumbers(event));
       if (failure) continue;
       try {
+        await this.#plan.recorder?.record(event);
         await this.#callBack(native, event);
       } catch (error) {
         failure = { error };
@@ -170,17 +175,4 @@ export class Run implements PromiseLike<FinishedHistory>, AsyncIterable<TrainEve
 async function callHook(callback: Callback, event: StartEvent | EpochEvent, control: TrainControl): Promise<void> {
   if (event.type === 'start') await callback.onTrainBegin?.(event, control);
   else await callback.onEpochEnd?.(event, control);
-}
-
-/** JSON has no NaN: a loss or norm that was not finite arrives as null. */
-function withNumbers(event: TrainEvent): TrainEvent {
-  if (event.type === 'step') {
-    event.loss ??= Number.NaN;
-    event.gradientNorm ??= Number.NaN;
-  }
-  const scores = event.type === 'epoch' ? event : event.type === 'end' ? event.result : undefined;
-  const { averaged } = scores ?? {};
-  const sets = [scores?.train, scores?.validation, scores?.test, averaged?.validation, averaged?.test];
-  for (const set of sets) if (set) set.loss ??= Number.NaN;
-  return event;
 }

@@ -6,6 +6,7 @@ import { call } from './call.js';
 import type { Callback } from './callbacks/callback.js';
 import { Dataset, type DatasetSource, nativeDataset, resolveDataset } from './dataset.js';
 import type { Engine } from './engine.js';
+import { describeEnvironment } from './environment.js';
 import { FlatminError } from './errors.js';
 import { type Model, nativeModel, requireModel } from './model.js';
 import type { BindingDataset, BindingRun } from './native/binding.js';
@@ -15,6 +16,7 @@ import { path } from './options/fields.js';
 import { parseOptions, show } from './options/parse.js';
 import { type TrainingConfig, type TrainingOptions, trainerSchema } from './options/trainer.js';
 import { Run } from './run.js';
+import { TensorBoardRecorder } from './tensorboard/recorder.js';
 
 /** Options of {@link Trainer}: the live objects, and everything of {@link TrainingOptions}. */
 export interface TrainerOptions extends TrainingOptions {
@@ -79,6 +81,12 @@ export class Trainer {
       callbacks = [],
       ...config
     } = parseOptions(optionsSchema, options, 'Trainer');
+    if (config.tensorboard && config.runDir === undefined) {
+      throw new FlatminError(
+        'ERR_FLATMIN_OPTION',
+        "Trainer option 'tensorboard': found true without a run folder, expected 'runDir', where the files go",
+      );
+    }
     this.config = config;
     this.model = requireModel(model, 'Trainer model');
     const outermost = outermostEngine(optimizer, 'Trainer optimizer');
@@ -125,6 +133,7 @@ export class Trainer {
         `trainer.${method}: this trainer has a run in progress; await it or stop it first`,
       );
     }
+    const { tensorboard, runDir } = this.config;
     this.#running = true;
     return new Run({
       start: () => this.#start(resume),
@@ -132,6 +141,7 @@ export class Trainer {
         this.#running = false;
       },
       callbacks: this.#callbacks,
+      recorder: tensorboard && runDir !== undefined ? new TensorBoardRecorder(runDir) : undefined,
       control: { model: this.model, optimizer: this.optimizer },
       signal,
     });
@@ -143,10 +153,15 @@ export class Trainer {
       this.#data = undefined;
       throw error;
     });
-    const config = { ...this.config, awaitEpochEnd: this.#callbacks.some((callback) => callback.onEpochEnd) };
-    return call(() =>
-      loadNative().BindingRun.start(nativeModel(this.model), this.#engine.native, data, config, resume),
-    );
+    const { tensorboard: _, ...own } = this.config;
+    return call(() => {
+      const config = {
+        ...own,
+        awaitEpochEnd: this.#callbacks.some((callback) => callback.onEpochEnd),
+        environment: { ...describeEnvironment(), date: new Date().toISOString() },
+      };
+      return loadNative().BindingRun.start(nativeModel(this.model), this.#engine.native, data, config, resume);
+    });
   }
 
   async #resolveData(): Promise<Data> {

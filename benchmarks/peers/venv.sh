@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the virtual environment of the PyTorch peers once, and prints the path of its Python on stdout (progress goes to stderr).
-# It lies in flatmin's cache folder, takes about 5 GB (the wheel needs its CUDA libraries even on a CPU), and is made anew when requirements.txt changes.
+# It lies in flatmin's cache folder, takes about 5 GB (the wheel needs its CUDA libraries even on a CPU), and is brought up to date when requirements change.
 # `venv.sh models` adds the libraries whose models flatmin's are compared with.
 set -euo pipefail
 
@@ -29,7 +29,8 @@ for requirements in "${wanted[@]}"; do
   if command -v flock >&2; then flock 9; fi
   if ! is_installed "$requirements"; then
     echo "peers: installing $(basename "$requirements") in $venv" >&2
-    if [ "$requirements" = "$here/requirements.txt" ]; then "$python" -m venv --clear "$venv" >&2; fi
+    # What is there stays: pip adds and changes what the requirements ask for.
+    if ! "$venv/bin/python" -m pip --version >&2; then "$python" -m venv --clear "$venv" >&2; fi
     install "$requirements"
     stamp "$requirements"
   fi

@@ -8,7 +8,14 @@ fn main() {
         "torch-sys gave no libtorch folder: set LIBTORCH to an unpacked libtorch (`node scripts/cargo.mjs` does)",
     ));
     let include = lib.join("../include");
-    let sources = ["shim/allocator.cpp", "shim/conv.cpp", "shim/norm_act.cpp", "shim/runtime.cpp", "shim/tensor.cpp"];
+    let sources = [
+        "shim/allocator.cpp",
+        "shim/conv.cpp",
+        "shim/norm_act.cpp",
+        "shim/runtime.cpp",
+        "shim/script.cpp",
+        "shim/tensor.cpp",
+    ];
     for file in sources.iter().chain(&["shim/shim.h", "build.rs"]) {
         println!("cargo:rerun-if-changed={file}");
     }

@@ -5,7 +5,7 @@ import type { Contender } from './alternate.js';
 
 /** Opens the addon's own loop of that kind; `threads` is how many it computes with. */
 export function openBench(
-  kind: 'step' | 'train' | 'loop',
+  kind: 'step' | 'train' | 'loop' | 'data',
   options: object,
   threads: number,
   name = 'flatmin',

@@ -7,6 +7,7 @@ import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { FlatminError } from '../errors.js';
+import type { Contender } from './alternate.js';
 
 /** What a peer says when it is ready: versions and what it runs. */
 export type PeerHead = Readonly<Record<string, unknown>>;
@@ -105,6 +106,15 @@ export class Peer implements AsyncDisposable {
     });
   }
 }
+
+/** A peer of steps, as one that takes turns. */
+export const contender = (name: string, peer: Peer): Contender => ({
+  name,
+  run: async (steps) => {
+    const answer = await peer.run(steps);
+    return { ...answer, stepMs: timesOf(answer, 'ms') };
+  },
+});
 
 /** The array of milliseconds of that name in an answer. */
 export function timesOf(answer: Readonly<Record<string, unknown>>, name: string): number[] {

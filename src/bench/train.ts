@@ -6,7 +6,7 @@ import type { ModelDtype } from '../options/fields.js';
 import { type Answers, alternate, type Contender } from './alternate.js';
 import { METHODS, type Method, optimizerConfig } from './methods.js';
 import { openBench } from './ours.js';
-import { Peer, type PeerHead, peerPython, timesOf } from './peer.js';
+import { contender, Peer, type PeerHead, peerPython, timesOf } from './peer.js';
 import { median, rounded, series } from './statistics.js';
 
 /** Variants of the PyTorch peer: layout, precision, and whether torch.compile is on. */
@@ -90,14 +90,6 @@ async function startPeers(options: TrainBenchOptions): Promise<Started[]> {
   }
   return started;
 }
-
-const contender = (name: string, peer: Peer): Contender => ({
-  name,
-  run: async (steps) => {
-    const answer = await peer.run(steps);
-    return { ...answer, stepMs: timesOf(answer, 'ms') };
-  },
-});
 
 function figures(answers: Answers, batch: number): Record<string, unknown> {
   const times = series(answers.rounds.flatMap((round) => timesOf(round, 'stepMs')));

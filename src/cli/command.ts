@@ -23,8 +23,8 @@ export interface CommandDefinition<S extends z.ZodObject = z.ZodObject> {
   /** Operands as commander writes them: `<images...>`. */
   readonly operands?: readonly { readonly name: string; readonly description: string }[];
   readonly schema: S;
-  /** A config file to start from when the user gives none, found from the raw flags. */
-  readonly configOf?: (flags: Readonly<Record<string, unknown>>) => string | undefined;
+  /** A config file to start from when the user gives none, found from the raw flags and the operands. */
+  readonly configOf?: (flags: Readonly<Record<string, unknown>>, operands: readonly string[]) => string | undefined;
   readonly run: (options: z.output<S>, context: Context) => Promise<void>;
 }
 
@@ -59,7 +59,11 @@ export function buildCommand(definition: CommandDefinition): Command {
     const output = new Output(common.json === true);
     try {
       await definition.run(
-        resolveOptions(command, definition.schema, common.config ?? definition.configOf?.(command.opts())),
+        resolveOptions(
+          command,
+          definition.schema,
+          common.config ?? definition.configOf?.(command.opts(), command.args),
+        ),
         {
           output,
           operands: command.args,

@@ -29,7 +29,7 @@ export function buildProgram(): Command {
 
 const GROUPS: Readonly<Record<string, string>> = {
   bench: 'measure speed, beside PyTorch when --peer is given',
-  data: 'bring data sets',
+  data: 'bring data sets, look at them, pack them into shards',
 };
 
 function groupOf(program: Command, name: string): Command {

@@ -1,4 +1,6 @@
 // Plain text tables for terminals: numbers to the right, words to the left.
+import { summarize, summaryColumns } from '../report/statistics.js';
+import type { ReportRun } from '../report/types.js';
 
 /** Lays out `rows` under `head`; a column is right-aligned when all its cells begin with a digit, a sign or a dash. */
 export function textTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
@@ -17,4 +19,12 @@ export function textTable(head: readonly string[], rows: readonly (readonly stri
       .join('  ')
       .trimEnd();
   return [line(head), columns.map(({ width }) => '-'.repeat(width)).join('  '), ...rows.map(line)].join('\n');
+}
+
+/** The comparison of groups of runs; `reference` is the group that times are relative to. */
+export function comparisonTable(runs: readonly ReportRun[], reference: string | undefined): string {
+  const summaries = summarize(runs, reference);
+  const columns = summaryColumns(summaries, reference);
+  const rows = summaries.map((summary) => [summary.group, ...columns.map(({ text }) => text(summary))]);
+  return textTable(['optimizer', ...columns.map(({ title }) => title)], rows);
 }

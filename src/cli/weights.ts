@@ -1,8 +1,8 @@
-// Finds and opens the weights that a command was given: a run folder, a checkpoint folder or a safetensors file.
+// Finds and opens the weights that a command was given: a run folder, a checkpoint folder, a safetensors file or one of PyTorch's.
 // Files of other programs carry no spec, so for them the model's name and the normalisation come from elsewhere, and it is said which.
-import { closeSync, existsSync, openSync, readSync, statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Dataset, FlatminError, Model, models, type Normalization } from '../index.js';
+import { type Dataset, FlatminError, type LoadReport, Model, models, type Normalization } from '../index.js';
 import type { ModelDtype } from '../options/fields.js';
 import { zooOptionsFor } from './data.js';
 import { UsageError } from './failure.js';
@@ -11,12 +11,12 @@ import type { Output } from './output.js';
 /** What the widely used PyTorch weights of CIFAR ResNets were trained with, and so the default for files without a spec. */
 const IMAGENET: Normalization = { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 
-/** The safetensors file behind a path: the file itself, or the best (else the last) checkpoint of a folder. */
+/** The file of weights behind a path: the file itself, or the best (else the last) checkpoint of a folder. */
 export function weightsFile(path: string): string {
   if (!existsSync(path)) {
     throw new FlatminError(
       'ERR_FLATMIN_PATH',
-      `${path}: no such file or folder; expected a run folder, a checkpoint folder or a .safetensors file`,
+      `${path}: no such file or folder; expected a run folder, a checkpoint folder or a .safetensors, .pt or .pth file`,
     );
   }
   if (!statSync(path).isDirectory()) return path;
@@ -33,28 +33,18 @@ export function weightsFile(path: string): string {
   );
 }
 
-/** Whether a safetensors file carries flatmin's own spec. */
-function hasSpec(path: string): boolean {
-  const file = openSync(path, 'r');
-  try {
-    const head = Buffer.alloc(8);
-    if (readSync(file, head, 0, 8, 0) < 8) return false;
-    const length = Number(head.readBigUInt64LE());
-    if (length > statSync(path).size) return false;
-    const header = Buffer.alloc(length);
-    readSync(file, header, 0, length, 8);
-    const parsed: unknown = JSON.parse(header.toString('utf8'));
-    return (parsed as { __metadata__?: Record<string, unknown> } | null)?.__metadata__?.flatmin !== undefined;
-  } catch (error) {
-    // Not a safetensors header: the reader behind Model.load says what is wrong with the file.
-    if (error instanceof SyntaxError || error instanceof RangeError) return false;
-    throw error;
-  } finally {
-    closeSync(file);
-  }
+/** Where the weights lie in their file. */
+interface Within {
+  readonly key?: string | undefined;
+  readonly prefix?: string | undefined;
 }
 
-interface WeightsOptions {
+const within = ({ key, prefix }: Within) => ({
+  ...(key !== undefined && { key }),
+  ...(prefix !== undefined && { prefix }),
+});
+
+interface WeightsOptions extends Within {
   readonly model?: string | undefined;
   readonly weights?: string | undefined;
   readonly mean?: readonly number[] | undefined;
@@ -70,25 +60,26 @@ export interface FoundWeights {
   readonly hasSpec: boolean;
   readonly normalization: Normalization | undefined;
   readonly dtype: ModelDtype | undefined;
+  readonly within: Within;
 }
 
 /** Finds the weights that the options name. @throws {@link UsageError} when something is missing to open them. */
-export function findWeights({ model, weights, mean, std, dtype }: WeightsOptions): FoundWeights {
+export function findWeights({ model, weights, mean, std, dtype, ...place }: WeightsOptions): FoundWeights {
   if (weights === undefined) {
-    throw new UsageError('--weights is missing: a run folder, a checkpoint folder or a .safetensors file');
+    throw new UsageError('--weights is missing: a run folder, a checkpoint folder or a .safetensors, .pt or .pth file');
   }
   if ((mean === undefined) !== (std === undefined)) {
     throw new UsageError('--mean and --std belong together: one number a channel each');
   }
   const file = weightsFile(weights);
-  const carriesSpec = hasSpec(file);
-  if (!carriesSpec && model === undefined) {
+  const hasSpec = Model.specIn(file) !== null;
+  if (!hasSpec && model === undefined) {
     throw new UsageError(
       `${file} does not say which model it belongs to; name it with --model (flatmin models lists them)`,
     );
   }
   const normalization = mean !== undefined && std !== undefined ? { mean: [...mean], std: [...std] } : undefined;
-  return { file, model, hasSpec: carriesSpec, normalization, dtype };
+  return { file, model, hasSpec, normalization, dtype, within: within(place) };
 }
 
 /** Opens found weights as a model for `dataset`. What the file does not hold is told on stderr. */
@@ -103,18 +94,18 @@ export async function openModel(found: FoundWeights, dataset: Dataset | undefine
 }
 
 async function openForeign(found: FoundWeights, dataset: Dataset | undefined, output: Output): Promise<Model> {
-  const { normalization, source } = foreignNormalization(found, dataset);
+  const { normalization, source } = foreignNormalization(found.normalization, dataset);
   const model = models.create(found.model ?? '', {
     ...(dataset && zooOptionsFor(dataset)),
     ...(found.dtype && { dtype: found.dtype }),
     normalization,
   });
-  await model.loadWeights(found.file);
+  await model.loadWeights(found.file, within(found.within));
   output.note(`normalisation: mean ${normalization.mean.join(' ')}, std ${normalization.std.join(' ')} (${source})`);
   return model;
 }
 
-function foreignNormalization({ normalization }: FoundWeights, dataset: Dataset | undefined) {
+function foreignNormalization(normalization: Normalization | undefined, dataset: Dataset | undefined) {
   if (normalization !== undefined) return { normalization, source: 'as given' };
   if (dataset !== undefined && dataset.shape[2] !== 3) {
     return { normalization: dataset.normalization, source: "the data set's; --mean and --std set another" };
@@ -122,5 +113,28 @@ function foreignNormalization({ normalization }: FoundWeights, dataset: Dataset 
   return {
     normalization: IMAGENET,
     source: "ImageNet's, as is usual for PyTorch's CIFAR ResNets; --mean and --std set another",
+  };
+}
+
+/** Weights that a training run starts from, before anything is loaded. */
+export interface Pretrained {
+  /** What their images went through. */
+  readonly normalization: Normalization;
+  /** Reads them into a model of the run. What has another shape there, such as a head for other classes, starts anew. */
+  load(model: Model): Promise<LoadReport>;
+}
+
+/** Finds the weights that a run of `model` on `dataset` starts from. @throws {@link UsageError} if they are another model's. */
+export function findPretrained(weights: string, model: string, dataset: Dataset, place: Within): Pretrained {
+  const file = weightsFile(weights);
+  const spec = Model.specIn(file);
+  if (spec !== null && spec.name !== model)
+    throw new UsageError(
+      `--weights: ${file} holds a '${spec.name}', and the run trains a '${model}'; name it with --model`,
+    );
+  const own = spec?.normalization?.mean.length === dataset.shape[2] ? spec.normalization : undefined;
+  return {
+    normalization: own ?? foreignNormalization(undefined, dataset).normalization,
+    load: (target) => target.loadWeights(file, { strict: false, ...within(place) }),
   };
 }

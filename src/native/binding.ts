@@ -60,10 +60,19 @@ export interface GroupState {
   readonly [key: string]: unknown;
 }
 
-/** Which weights a file or record lacked, and which it had that the model does not know. */
+/** Which weights a file or record lacked, which it had that the model does not know, and which have another shape. */
 export interface LoadReport {
   readonly missing: string[];
   readonly unexpected: string[];
+  readonly mismatched: { readonly name: string; readonly found: number[]; readonly expected: number[] }[];
+}
+
+/** How weights are found and named. */
+export interface LoadOptions {
+  readonly strict: boolean;
+  readonly prefix?: string;
+  readonly key?: string;
+  readonly map?: Record<string, string | null>;
 }
 
 /** One entry of a prediction, most probable first. */
@@ -113,6 +122,10 @@ export interface BindingDataset {
   readonly normalization: NormalizationValues;
   labels(): Uint32Array;
   pixels(index: number): Float32Array;
+  label(index: number): number;
+  imageName(index: number): string | null;
+  withSize(height: number, width: number, resize: number): BindingDataset;
+  faults(): { count: number; messages: string[] };
   split(sizes: number[], seed: number): BindingDataset[];
   withLabelNoise(fraction: number, seed: number): BindingDataset;
   take(count: number): BindingDataset;
@@ -126,11 +139,27 @@ export interface ArrayDatasetOptions {
 
 export interface BindingDatasetStatic {
   digits(): BindingDataset;
-  cifar10(directory: string, split: string): Promise<BindingDataset>;
-  cifar100(directory: string, split: string): Promise<BindingDataset>;
+  /** From files: `{ type: 'cifar10', dir, split }` and the other sources. */
+  open(source: { readonly type: string; readonly [option: string]: unknown }): Promise<BindingDataset>;
   /** `shape` is [images, height, width, channels]. */
   fromUint8(images: Uint8Array, shape: number[], labels: Uint32Array, options: ArrayDatasetOptions): BindingDataset;
   fromFloat32(images: Float32Array, shape: number[], labels: Uint32Array, options: ArrayDatasetOptions): BindingDataset;
+}
+
+/** Long work on data sets, on a thread of its own. */
+export interface BindingDataJob {
+  /** The report; once. */
+  result(): Promise<object>;
+  /** Items done, and all of them (0: not known yet). */
+  progress(): number[];
+  stop(): void;
+}
+
+export interface BindingDataJobStatic {
+  inspect(dataset: BindingDataset, threads: number): BindingDataJob;
+  pack(dataset: BindingDataset, directory: string, options: object, threads: number): BindingDataJob;
+  verify(directory: string, threads: number): BindingDataJob;
+  preview(dataset: BindingDataset, file: string, options: object): BindingDataJob;
 }
 
 export interface BindingModel {
@@ -159,9 +188,13 @@ export interface BindingModel {
   predict(images: BindingTensor, options: { topK: number }): Promise<Prediction[][]>;
   predictFiles(paths: string[], options: { topK: number }): Promise<Prediction[][]>;
   save(path: string): Promise<void>;
-  loadWeights(path: string, options: { strict: boolean }): Promise<LoadReport>;
+  loadWeights(path: string, options: LoadOptions): Promise<LoadReport>;
   stateDict(): Promise<Record<string, BindingTensor>>;
-  loadStateDict(record: Record<string, BindingTensor>, options: { strict: boolean }): Promise<LoadReport>;
+  loadStateDict(record: Record<string, BindingTensor>, options: LoadOptions): Promise<LoadReport>;
+  readonly frozen: string[];
+  freeze(patterns: string[]): void;
+  unfreeze(patterns: string[]): void;
+  replace(name: string, layer: object, options: { seed: number }): Promise<BindingModel>;
   setClassNames(names: string[]): void;
   setNormalization(normalization: NormalizationValues): void;
   dispose(): void;
@@ -170,6 +203,8 @@ export interface BindingModel {
 export interface BindingModelStatic {
   create(spec: object, options: { dtype: string; seed: number }): BindingModel;
   load(path: string, options: { dtype?: string }): Promise<BindingModel>;
+  specIn(path: string): object | null;
+  fromTorchScript(path: string, options: object, dtype: string): Promise<BindingModel>;
 }
 
 export interface BindingOptimizer {
@@ -213,6 +248,25 @@ export interface BindingRunStatic {
   ): BindingRun;
 }
 
+/** A measurement: `report` is called while it goes, `stop` makes it reject. */
+export interface BindingAnalysis {
+  stop(): void;
+  sharpness(model: BindingModel, dataset: BindingDataset, options: object): Promise<object>;
+  hessian(
+    model: BindingModel,
+    dataset: BindingDataset,
+    options: object,
+  ): Promise<{ report: object; vectors: Record<string, BindingTensor>[] }>;
+  interpolation(model: BindingModel, other: BindingModel, dataset: BindingDataset, options: object): Promise<object>;
+  surface(model: BindingModel, dataset: BindingDataset, options: object): Promise<object>;
+  trajectory(model: BindingModel, files: string[], dataset: BindingDataset, options: object): Promise<object>;
+  margins(model: BindingModel, dataset: BindingDataset, options: object): Promise<object>;
+}
+
+export type BindingAnalysisStatic = new (
+  report: (progress: { done: number; total: number }) => void,
+) => BindingAnalysis;
+
 /** Milliseconds of each step of one block: of a whole one (`train`), or of its two halves (`step`). */
 export interface BenchBlock {
   readonly ascentMs?: number[];
@@ -230,7 +284,7 @@ export interface BindingBench {
 }
 
 export interface BindingBenchStatic {
-  create(kind: 'step' | 'train' | 'loop', options: object): BindingBench;
+  create(kind: 'step' | 'train' | 'loop' | 'data', options: object): BindingBench;
 }
 
 /** Everything the addon exports. */
@@ -242,8 +296,10 @@ export interface Binding {
   specSummary(spec: object, options: { dtype?: string }): object;
   readonly BindingTensor: BindingTensorStatic;
   readonly BindingDataset: BindingDatasetStatic;
+  readonly BindingDataJob: BindingDataJobStatic;
   readonly BindingModel: BindingModelStatic;
   readonly BindingOptimizer: BindingOptimizerStatic;
   readonly BindingRun: BindingRunStatic;
+  readonly BindingAnalysis: BindingAnalysisStatic;
   readonly BindingBench: BindingBenchStatic;
 }

@@ -26,6 +26,9 @@ export const seed = z
 /** A path in the file system. */
 export const path = z.string().min(1);
 
+/** Paths in the file system. */
+export const paths = z.array(path).min(1);
+
 /** Class names, one per class, in the order of the labels. */
 export const classNames = z
   .array(z.string().min(1))

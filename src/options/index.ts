@@ -1,5 +1,7 @@
 // Every option set of flatmin: one zod schema each, from which types, checks, command-line flags, help and JSON Schema come.
 
+export * from './analysis.js';
+export * from './augment.js';
 export * from './average.js';
 export * from './data.js';
 export * from './groups.js';

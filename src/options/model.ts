@@ -194,6 +194,19 @@ export const zooSchema = z.strictObject({
   ...creation,
 });
 
+/** Options of {@link Model.fromTorchScript}. */
+export const torchScriptSchema = z.strictObject({
+  inputShape: inputShapeSchema,
+  numClasses: positiveInteger.optional().describe('Number of classes (default: what the module answers)'),
+  name: z.string().min(1).optional().describe("Name of the model (default: the file's)"),
+  dtype: z
+    .enum(['float32', 'float64'])
+    .default('float32')
+    .describe('Number type of parameters and images; a program fixes where it rounds, so bfloat16 is none'),
+  classNames: classNames.optional(),
+  normalization: normalizationSchema.optional(),
+});
+
 /** Options of {@link Model.fromSpec}. */
 export const fromSpecSchema = z.strictObject({ dtype, seed: creation.seed });
 
@@ -205,10 +218,52 @@ export const loadModelSchema = z.strictObject({
     .describe('Number type to compute in (default: the type of the weights in the file)'),
 });
 
-/** Options of loading weights into an existing model. */
-export const loadWeightsSchema = z.strictObject({
-  strict: z.boolean().default(true).describe('Refuse missing and unexpected parameters; otherwise they are reported'),
+/** Options of loading a state dict into an existing model. */
+export const loadStateDictSchema = z.strictObject({
+  strict: z
+    .boolean()
+    .default(true)
+    .describe('Refuse missing and unexpected names and other shapes; otherwise they are reported and passed over'),
+  prefix: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(
+      "Read only names that begin so, without it (default: prefixes of PyTorch's wrappers that all names have)",
+    ),
+  map: z
+    .record(z.string().min(1), z.string().min(1).nullable())
+    .optional()
+    .describe("New names by old ones, '*' for any characters on both sides; null leaves an entry out"),
 });
+
+/** Options of loading weights into an existing model. */
+export const loadWeightsSchema = loadStateDictSchema.extend({
+  key: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(
+      'Which entry of a .pt file is the state dict (default: the only one, or state_dict, model_state_dict, model)',
+    ),
+});
+
+/** Patterns of names in the state dict. */
+export const patternsSchema = z
+  .union([
+    z
+      .string()
+      .min(1)
+      .transform((pattern) => [pattern]),
+    z.array(z.string().min(1)).min(1),
+  ])
+  .describe("Names in the state dict, '*' for any characters: 'layer1.*', '*.running_*'");
+
+/** Options of {@link Model.replace}. */
+export const replaceSchema = z.strictObject({ seed: creation.seed });
+
+/** Name of a layer, such as `fc` or `layer4.2.conv1`. */
+export const layerNameSchema = z.string().min(1);
 
 /** Options of one backward pass. */
 export const backwardSchema = z.strictObject({
@@ -238,9 +293,12 @@ export type InputShape = z.output<typeof inputShapeSchema>;
 export type Normalization = z.output<typeof normalizationSchema>;
 export type SequentialOptions = z.input<typeof sequentialSchema>;
 export type ZooOptions = z.input<typeof zooSchema>;
+export type TorchScriptOptions = z.input<typeof torchScriptSchema>;
 export type FromSpecOptions = z.input<typeof fromSpecSchema>;
 export type ForwardOptions = z.input<typeof forwardSchema>;
 export type LoadModelOptions = z.input<typeof loadModelSchema>;
+export type LoadStateDictOptions = z.input<typeof loadStateDictSchema>;
+export type ReplaceOptions = z.input<typeof replaceSchema>;
 export type LoadWeightsOptions = z.input<typeof loadWeightsSchema>;
 export type BackwardOptions = z.input<typeof backwardSchema>;
 export type StepOptions = z.input<typeof stepSchema>;

@@ -22,7 +22,7 @@ const rulesOfAll = {
     .optional()
     .describe('Perturbed parameters: all, or gamma and beta of the normalisation layers (default: all)'),
   p: z
-    .union([z.number().gt(1), z.literal('inf')])
+    .union([z.number().gt(1), z.enum(['inf'])])
     .optional()
     .describe("Norm of the ball: a number above 1, or 'inf' (default: 2)"),
   guard: nonNegative.optional().describe("Added to the norm of the gradient (default: the preset's; paper: 1e-16)"),

@@ -2,8 +2,9 @@
 // The Trainer adds the live objects to them (model, optimizer, data sets, callbacks).
 
 import { z } from 'zod';
+import { augmentSchema } from './augment.js';
 import { averageSchema } from './average.js';
-import { fraction, path, positiveInteger, seed, wholeNumber } from './fields.js';
+import { path, positiveInteger, seed, wholeNumber } from './fields.js';
 import { lossSchema } from './loss.js';
 import { momentumScheduleSchema, rhoScheduleSchema, scheduleSchema } from './schedule.js';
 
@@ -18,41 +19,6 @@ export const stepMetricsSchema = z
   .array(z.enum(['updateNorm', 'weightNorm']))
   .default([])
   .describe('Further values of step events: updateNorm (of the change of the weights in the step), weightNorm');
-
-const alpha = z.number().gt(0).nullable().default(null);
-const plainAugment = {
-  padCrop: null,
-  flip: false,
-  mixup: null,
-  cutmix: null,
-  mixProbability: 1,
-  switchProbability: 0.5,
-};
-
-/** Augmentation of the training images. */
-export const augmentSchema = z
-  .union([
-    z
-      .enum(['none', 'standard'])
-      .transform((name) => (name === 'standard' ? { ...plainAugment, padCrop: 4, flip: true } : plainAugment)),
-    z.strictObject({
-      padCrop: positiveInteger
-        .nullable()
-        .default(null)
-        .describe('Pixels of zero padding before a random crop back to size'),
-      flip: z.boolean().default(false).describe('Random horizontal flips'),
-      mixup: alpha.describe('alpha of mixup: lambda ~ Beta(alpha, alpha); null: off'),
-      cutmix: alpha.describe('alpha of cutmix; null: off'),
-      mixProbability: fraction.default(1).describe('Share of the batches that are mixed'),
-      switchProbability: fraction
-        .default(0.5)
-        .describe('With both mixup and cutmix: share of the mixed batches that get cutmix'),
-    }),
-  ])
-  .default(plainAugment)
-  .describe(
-    "Augmentation: 'none', 'standard' (pad 4, crop, flip: as usual for CIFAR) or { padCrop, flip, mixup, cutmix }",
-  );
 
 /** What is written under `runDir/checkpoints`. */
 export const checkpointSchema = z
@@ -93,10 +59,15 @@ export const trainerSchema = z.strictObject({
   runDir: path
     .optional()
     .describe('Folder for config.json, events.jsonl and checkpoints; without one nothing is written'),
+  tensorboard: z.boolean().default(false).describe('Write TensorBoard files into the run folder'),
   checkpoint: checkpointSchema,
   stepEventMs: wholeNumber.default(50).describe('Milliseconds between two step events'),
   threads: positiveInteger.max(1024).optional().describe('Threads of the computation (default: one per core)'),
-  loaderThreads: wholeNumber.default(1).describe('Threads that prepare batches; 0: the training thread itself'),
+  loaderThreads: wholeNumber
+    .optional()
+    .describe(
+      'Threads that prepare batches; 0: the training thread itself (default: 1 for images in memory, one per core for files)',
+    ),
 });
 
 /** Options of evaluation. */

@@ -1,8 +1,9 @@
 // The curves of a report as inline SVG, drawn by Observable Plot on a document that lives in memory.
 // Colours are CSS variables of the page, so that one drawing serves light and dark.
 import * as Plot from '@observablehq/plot';
-import { parseHTML } from 'linkedom';
 import { Html } from './escape.js';
+import { SERIES } from './palette.js';
+import { plotSvg } from './plot.js';
 import { type Spread, spread } from './statistics.js';
 import type { ReportEpoch, ReportRun } from './types.js';
 
@@ -24,6 +25,8 @@ export const PANELS: readonly Panel[] = [
   { title: 'Training loss', label: 'loss', value: (epoch) => epoch.train.loss },
   { title: 'Generalization gap', label: 'held-out loss - training loss', value: (epoch) => epoch.generalizationGap },
   { title: 'Step sharpness', label: 'loss(w + eps) - loss(w)', value: (epoch) => epoch.sharpness },
+  { title: 'Learning rate', label: 'learning rate', value: (epoch) => epoch.lr },
+  { title: 'Throughput', label: 'images per second', value: (epoch) => epoch.imagesPerSecond },
 ];
 
 const finite = (value: number | null | undefined): value is number =>
@@ -78,9 +81,6 @@ export function drawPanel(panel: Panel, runs: readonly ReportRun[], groups: read
   });
 }
 
-/** Number of distinct colours in the page's style sheet. */
-export const SERIES = 8;
-
 /** Colour of a series, and a dash once the colours have run out. */
 export const strokeOf = (index: number) => ({
   stroke: `var(--series-${index % SERIES})`,
@@ -114,11 +114,6 @@ interface Chart {
 
 /** Draws marks in the frame that all charts of a page share. */
 export function drawChart({ title, x, y, marks, width = 480, height = 280 }: Chart): Html {
-  const { document } = parseHTML('<!doctype html><html><body></body></html>');
-  const figure = Plot.plot({
-    ...{ document, width, height, x, y, marks: [...marks], grid: true, ariaLabel: title },
-    ...{ marginLeft: 52, marginBottom: 38, marginTop: 26 },
-  });
-  figure.setAttribute('role', 'img');
-  return new Html(figure.outerHTML);
+  const frame = { marginLeft: 52, marginBottom: 38, marginTop: 26, grid: true, ariaLabel: title };
+  return new Html(plotSvg({ ...frame, width, height, x, y, marks: [...marks] }));
 }

@@ -7,6 +7,7 @@ import { Html, html } from './escape.js';
 import { STYLE } from './page.css.js';
 import { summarize, summaryColumns } from './statistics.js';
 import { drawSweep } from './sweep.js';
+import { timingColumns } from './timing.js';
 import type { ReportMeta, ReportRun, ReportSweep } from './types.js';
 
 export type { ReportEpoch, ReportMeta, ReportRun, ReportSweep } from './types.js';
@@ -42,6 +43,34 @@ function panels(runs: readonly ReportRun[], groups: readonly string[]): Html {
 
 const legend = (names: readonly string[]) =>
   html`<ul class="legend">${names.map((name, index) => html`<li>${swatch(index)}${name}</li>`)}</ul>`;
+
+/** Rows of cells under titles; the first column has names. */
+function table(titles: readonly string[], rows: readonly (readonly (Html | string)[])[]): Html {
+  const body = rows.map((row) => html`<tr>${row.map((cell) => html`<td>${cell}</td>`)}</tr>`);
+  return html`<table><thead><tr>${titles.map((title) => html`<th>${title}</th>`)}</tr></thead><tbody>${body}</tbody></table>`;
+}
+
+function timingSection(runs: readonly ReportRun[]): Html {
+  const groups = [...new Set(runs.map(({ group }) => group))];
+  const columns = timingColumns(runs);
+  const rows = groups.map((group) => [
+    group,
+    ...columns.map(({ text }) => text(runs.filter((run) => run.group === group))),
+  ]);
+  return html`<h2>Timing</h2><div class="card result">${table(['Optimizer', ...columns.map(({ title }) => title)], rows)}</div>
+<p class="muted">Mean ± sample standard deviation over the runs; of a run, the median of its epochs. Images per second: training alone, evaluations left out.</p>`;
+}
+
+/** Where runs came from; nothing for runs without a folder. */
+function runsSection(runs: readonly ReportRun[]): Html {
+  const rows = runs.flatMap(({ group, seed, epochs, origin }) => {
+    if (origin === undefined) return [];
+    const { path, state, date = '-' } = origin;
+    return [[path, group, String(seed), String(epochs.length), state, date.slice(0, 19).replace('T', ' ')]];
+  });
+  if (rows.length === 0) return html``;
+  return html`<h2>Runs</h2><div class="card">${table(['folder', 'optimizer', 'seed', 'epochs', 'state', 'started (UTC)'], rows)}</div>`;
+}
 
 const shown = (value: unknown): string => {
   if (Array.isArray(value)) return value.map(shown).join(', ');
@@ -100,6 +129,8 @@ ${notes}
 ${sweepSection(meta.sweeps ?? [])}
 <h2>Curves</h2>
 ${panels(runs, drawn)}
+${timingSection(runs)}
+${runsSection(runs)}
 <h2>How it was made</h2>
 <div class="columns"><div class="card"><h3>Settings</h3>${definitions(meta.options)}</div>
 <div class="card"><h3>Environment</h3>${definitions(meta.environment)}</div></div>

@@ -1,19 +1,8 @@
 // The style sheet of a report: light and dark, no fonts or images from elsewhere, fit for printing.
-// Series colours are Okabe and Ito's palette, told apart with common colour blindness, lightened for dark pages.
+import { CSS_VARIABLES } from './palette.js';
+
 export const STYLE = `
-:root {
-  color-scheme: light dark;
-  --page: #fbfbfa; --card: #ffffff; --ink: #1c1e21; --muted: #5d6470; --line: #dfe1e5; --accent: #0b5fa5;
-  --series-0: #0072b2; --series-1: #d55e00; --series-2: #008a64; --series-3: #b4568f;
-  --series-4: #8f6b00; --series-5: #2a7fa8; --series-6: #6b6b6b; --series-7: #7a3fb5;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --page: #15171a; --card: #1d2024; --ink: #e8eaed; --muted: #a0a7b2; --line: #34383f; --accent: #6cb6f5;
-    --series-0: #56b4e9; --series-1: #ff9350; --series-2: #35c79c; --series-3: #e294c4;
-    --series-4: #f0c94a; --series-5: #8ad0f0; --series-6: #b4b4b4; --series-7: #bf94f0;
-  }
-}
+${CSS_VARIABLES}
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }
 main { max-width: 1160px; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }

@@ -7,13 +7,25 @@ import type { Spread } from './statistics.js';
 export type ReportEpoch = Pick<
   EpochEvent,
   'epoch' | 'train' | 'validation' | 'test' | 'generalizationGap' | 'sharpness' | 'lr' | 'seconds' | 'imagesPerSecond'
->;
+> &
+  Partial<Pick<EpochEvent, 'rho' | 'dataSeconds' | 'memoryBytes' | 'skippedSteps'>>;
 
 /** One training run. Runs of the same `group` (an optimizer with its settings) share a colour and a mean. */
 export interface ReportRun {
   readonly group: string;
   readonly seed: number;
   readonly epochs: readonly ReportEpoch[];
+  /** Where it came from and how it ended. */
+  readonly origin?: RunOrigin;
+}
+
+/** A run's folder, and what it tells about the run as a whole. */
+export interface RunOrigin {
+  readonly path: string;
+  /** How it ended, or that it has not. */
+  readonly state: string;
+  /** When it was started, as ISO 8601; undefined for runs that did not note it. */
+  readonly date: string | undefined;
 }
 
 /** Accuracy over the values of one swept option. */

@@ -10,8 +10,18 @@ pub struct Batch {
     pub images: Vec<f32>,
     /// Class numbers, `[count]`.
     pub labels: Vec<i64>,
-    /// Number of images; the last batch of an epoch may have fewer than the others.
+    /// Number of images; the last batch of an epoch may have fewer than the others, and so has one of
+    /// whose images some were skipped.
     pub count: usize,
+}
+
+impl Batch {
+    /// Keeps the first `count` images of `elements` values.
+    pub(crate) fn truncate(&mut self, count: usize, elements: usize) {
+        self.images.truncate(count * elements);
+        self.labels.truncate(count);
+        self.count = count;
+    }
 }
 
 /// Used batches that wait for reuse. Never blocks: what does not fit is freed.

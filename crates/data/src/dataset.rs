@@ -1,12 +1,14 @@
-//! A data set in memory: images channels-last, one label an image.
-//! A `Dataset` is a cheap view, so splits, subsets and noisy copies share the pixels.
+//! A data set: images channels-last, one label an image; in memory, or encoded and decoded when they are needed.
+//! A `Dataset` is a cheap view, so splits, subsets and noisy copies share the images.
 
 use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::encoded::{BadImages, EncodedImages, FaultLog, Frame};
 use crate::error::{Error, Result};
 use crate::normalization::Normalization;
+use crate::transform::{Scratch, Showing, Transform, Writer};
 
 /// More classes than any real set has: a guard against labels that are no class numbers.
 const MAX_CLASSES: usize = 1 << 20;
@@ -59,15 +61,28 @@ pub struct ArrayOptions {
 #[derive(Debug)]
 pub(crate) struct Store {
     pub(crate) name: String,
-    pub(crate) shape: ImageShape,
-    pub(crate) pixels: Pixels,
-    /// The stored value that means 1.0.
-    pub(crate) white: f32,
+    pub(crate) content: Content,
     pub(crate) class_names: Vec<String>,
     pub(crate) normalization: Normalization,
 }
 
-/// Images with labels, in memory. Cloning is cheap; a view holds at least one image.
+/// The images themselves.
+#[derive(Debug)]
+pub(crate) enum Content {
+    Pixels {
+        shape: ImageShape,
+        pixels: Pixels,
+        /// The stored value that means 1.0.
+        white: f32,
+    },
+    Encoded {
+        images: Box<dyn EncodedImages>,
+        bad_images: BadImages,
+        faults: FaultLog,
+    },
+}
+
+/// Images with labels. Cloning is cheap; a view holds at least one image.
 #[derive(Clone, Debug)]
 pub struct Dataset {
     pub(crate) store: Arc<Store>,
@@ -75,6 +90,8 @@ pub struct Dataset {
     pub(crate) images: Arc<[u32]>,
     /// One label an image of this view.
     pub(crate) labels: Arc<[u32]>,
+    /// What size its images have.
+    pub(crate) frame: Frame,
 }
 
 impl Dataset {
@@ -93,13 +110,17 @@ impl Dataset {
         };
         let normalization = Normalization::measure(&pixels, white, shape);
         let name = options.name.unwrap_or_else(|| "arrays".to_owned());
-        let store = Store { name, shape, pixels, white, class_names, normalization };
+        let store = Store { name, content: Content::Pixels { shape, pixels, white }, class_names, normalization };
         Ok(Self::whole(store, labels))
     }
 
     /// The view of all images. The caller has checked that labels and pixels fit.
     pub(crate) fn whole(store: Store, labels: Vec<u32>) -> Self {
-        Self { store: Arc::new(store), images: (0..labels.len() as u32).collect(), labels: labels.into() }
+        let frame = match store.content {
+            Content::Pixels { shape, .. } => Frame::of(shape),
+            Content::Encoded { .. } => Frame::default(),
+        };
+        Self { store: Arc::new(store), images: (0..labels.len() as u32).collect(), labels: labels.into(), frame }
     }
 
     /// Name of the set, such as `"cifar10"`.
@@ -113,8 +134,12 @@ impl Dataset {
         self.labels.len()
     }
 
+    /// Shape of every image as batches have it; encoded ones are brought to it.
     pub fn shape(&self) -> ImageShape {
-        self.store.shape
+        match self.store.content {
+            Content::Pixels { shape, .. } => shape,
+            Content::Encoded { .. } => ImageShape { height: self.frame.height, width: self.frame.width, channels: 3 },
+        }
     }
 
     /// One name a class; label `k` is `class_names()[k]`.
@@ -142,17 +167,27 @@ impl Dataset {
         label.ok_or_else(|| self.no_such_image(index))
     }
 
-    /// Pixels of image `index`, `[height, width, channels]` in `[0, 1]`.
+    /// Pixels of image `index`, `[height, width, channels]` in `[0, 1]`; of an encoded one as evaluation sees it.
+    ///
+    /// Errors with `ERR_FLATMIN_PATH` or `ERR_FLATMIN_FORMAT` when an encoded image cannot be read or decoded.
     pub fn pixels(&self, index: usize) -> Result<Vec<f32>> {
-        if index >= self.len() {
-            return Err(self.no_such_image(index));
+        let image = self.image(index)?;
+        match &self.store.content {
+            Content::Pixels { shape, pixels, white } => {
+                let range = range_of(*shape, image);
+                Ok(match pixels {
+                    Pixels::U8(values) => values[range].iter().map(|&v| f32::from(v) / white).collect(),
+                    Pixels::F32(values) => values[range].to_vec(),
+                })
+            }
+            Content::Encoded { .. } => {
+                let plain = Transform::plain(Normalization::identity(3));
+                let mut out = vec![0.0; self.shape().elements()];
+                let showing = Showing { index, seed: 0, epoch: 0 };
+                Writer::new(&plain, self)?.write(self, showing, &mut out, &mut Scratch::default())?;
+                Ok(out)
+            }
         }
-        let range = self.range_of(index);
-        let white = self.store.white;
-        Ok(match &self.store.pixels {
-            Pixels::U8(values) => values[range].iter().map(|&v| f32::from(v) / white).collect(),
-            Pixels::F32(values) => values[range].to_vec(),
-        })
     }
 
     /// The first `count` images, or all when there are fewer. `count` must be at least 1.
@@ -167,20 +202,30 @@ impl Dataset {
     /// The view of the images at `positions` of this view. The caller knows that they exist.
     pub(crate) fn view(&self, positions: &[u32]) -> Self {
         let pick = |from: &[u32]| positions.iter().map(|&p| from[p as usize]).collect();
-        Self { store: Arc::clone(&self.store), images: pick(&self.images), labels: pick(&self.labels) }
+        Self {
+            store: Arc::clone(&self.store),
+            images: pick(&self.images),
+            labels: pick(&self.labels),
+            frame: self.frame,
+        }
     }
 
-    /// Where the values of image `index` of this view lie in the store.
-    pub(crate) fn range_of(&self, index: usize) -> std::ops::Range<usize> {
-        let elements = self.store.shape.elements();
-        let start = self.images[index] as usize * elements;
-        start..start + elements
+    /// Which image of the store image `index` of this view is.
+    pub(crate) fn image(&self, index: usize) -> Result<usize> {
+        let image = self.images.get(index).ok_or_else(|| self.no_such_image(index))?;
+        Ok(*image as usize)
     }
 
     fn no_such_image(&self, index: usize) -> Error {
         let expected = format!("0 to {}, for {} has {} images", self.len() - 1, self.name(), self.len());
         Error::option("index", index, expected)
     }
+}
+
+/// Where the values of image `image` lie.
+pub(crate) fn range_of(shape: ImageShape, image: usize) -> std::ops::Range<usize> {
+    let elements = shape.elements();
+    image * elements..(image + 1) * elements
 }
 
 fn check_arrays(pixels: &Pixels, shape: ImageShape, labels: &[u32]) -> Result<()> {
@@ -215,7 +260,11 @@ fn check_arrays(pixels: &Pixels, shape: ImageShape, labels: &[u32]) -> Result<()
 }
 
 /// The class names, given or made up, that cover all labels.
-fn class_names(labels: &[u32], num_classes: Option<usize>, class_names: Option<Vec<String>>) -> Result<Vec<String>> {
+pub(crate) fn class_names(
+    labels: &[u32],
+    num_classes: Option<usize>,
+    class_names: Option<Vec<String>>,
+) -> Result<Vec<String>> {
     let (at, &highest) = labels.iter().enumerate().max_by_key(|(_, label)| **label).unwrap_or((0, &0));
     let named = class_names.as_ref().map(Vec::len);
     if let (Some(count), Some(named)) = (num_classes, named)

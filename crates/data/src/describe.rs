@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::dataset::{Dataset, ImageShape, Pixels};
+use crate::dataset::{Content, Dataset, ImageShape, Pixels};
 use crate::normalization::Normalization;
 
 /// How often a class occurs in a set.
@@ -20,7 +20,7 @@ pub struct Description {
     pub name: String,
     pub count: usize,
     pub shape: ImageShape,
-    /// How pixels lie in memory: `"uint8"` or `"float32"`.
+    /// How pixels lie in memory: `"uint8"` or `"float32"`, or `"encoded"` when they do not.
     pub dtype: &'static str,
     pub num_classes: usize,
     /// Every class in the order of the labels, those without an image too.
@@ -40,9 +40,10 @@ impl Dataset {
             name: self.name().to_owned(),
             count: self.len(),
             shape: self.shape(),
-            dtype: match self.store.pixels {
-                Pixels::U8(_) => "uint8",
-                Pixels::F32(_) => "float32",
+            dtype: match self.store.content {
+                Content::Pixels { pixels: Pixels::U8(_), .. } => "uint8",
+                Content::Pixels { pixels: Pixels::F32(_), .. } => "float32",
+                Content::Encoded { .. } => "encoded",
             },
             num_classes: self.num_classes(),
             classes: classes.map(|(label, (name, count))| ClassCount { label, name: name.clone(), count }).collect(),

@@ -18,6 +18,9 @@ pub enum Error {
     /// A file or folder that is missing or cannot be read.
     #[error("cannot read {}: {source}. Check that the path exists and may be read", path.display())]
     Path { path: PathBuf, source: io::Error },
+    /// A file or folder that cannot be written.
+    #[error("cannot write {}: {source}. Check the folder, its permissions and the space on the disk", path.display())]
+    Write { path: PathBuf, source: io::Error },
     /// A data set whose files were not found.
     #[error(
         "{set} was not found. Searched: {}. Missing: {}. {fix}",
@@ -34,6 +37,9 @@ pub enum Error {
     /// Values that make no data set: labels out of range, pixels that are no numbers, no images.
     #[error("{0}")]
     Data(String),
+    /// Work that was stopped because its caller asked for it.
+    #[error("stopped before the end")]
+    Stopped,
     /// A loader thread that could not be started.
     #[error("a loader thread could not be started: {0}. Use fewer loader threads")]
     Thread(io::Error),
@@ -48,9 +54,9 @@ impl Error {
         match self {
             Self::Option { .. } => "ERR_FLATMIN_OPTION",
             Self::Shape { .. } => "ERR_FLATMIN_SHAPE",
-            Self::Path { .. } | Self::MissingSet { .. } => "ERR_FLATMIN_PATH",
+            Self::Path { .. } | Self::Write { .. } | Self::MissingSet { .. } => "ERR_FLATMIN_PATH",
             Self::Format { .. } | Self::Image { .. } => "ERR_FLATMIN_FORMAT",
-            Self::Data(_) => "ERR_FLATMIN_DATA",
+            Self::Data(_) | Self::Stopped => "ERR_FLATMIN_DATA",
             Self::Thread(_) | Self::Worker(_) => "ERR_FLATMIN_INTERNAL",
         }
     }

@@ -1,15 +1,14 @@
 //! Image files into pixels, for predicting on single pictures.
 //! PNG, JPEG and WebP are read by their contents, whatever the file is called.
 
-use std::io::Cursor;
 use std::path::Path;
 
-use ::image::imageops::FilterType;
-use ::image::metadata::Orientation;
-use ::image::{DynamicImage, ImageDecoder, ImageReader, ImageResult, Limits};
-
+use crate::canvas::Canvas;
 use crate::dataset::ImageShape;
 use crate::error::{Error, Result};
+use crate::picture::{Picture, Turn};
+use crate::plane::{Planes, Region};
+use crate::resample::{Resampler, Span, View};
 
 /// Where an image comes from.
 #[derive(Clone, Copy, Debug)]
@@ -24,10 +23,14 @@ impl<'a, P: AsRef<Path> + ?Sized> From<&'a P> for ImageSource<'a> {
     }
 }
 
-/// A decoded image, upright.
-#[derive(Clone, Debug)]
+/// A decoded image.
+#[derive(Debug)]
 pub struct Image {
-    pixels: DynamicImage,
+    planes: Planes,
+    turn: Turn,
+    /// Upright.
+    height: usize,
+    width: usize,
 }
 
 /// Decodes a PNG, JPEG or WebP image and turns it upright as its EXIF orientation says.
@@ -36,41 +39,35 @@ pub struct Image {
 /// Errors: `ERR_FLATMIN_PATH` when the file cannot be read, `ERR_FLATMIN_FORMAT` when it is no such
 /// image, is damaged or would take more than 512 MiB.
 pub fn decode_image<'a>(source: impl Into<ImageSource<'a>>) -> Result<Image> {
-    match source.into() {
+    let (bytes, name) = match source.into() {
         ImageSource::Path(path) => {
             let bytes = std::fs::read(path).map_err(|source| Error::Path { path: path.to_path_buf(), source })?;
-            decode(&bytes, || path.display().to_string())
+            (bytes, path.display().to_string())
         }
-        ImageSource::Bytes(bytes) => decode(bytes, || format!("the image of {} bytes", bytes.len())),
-    }
+        ImageSource::Bytes(bytes) => (bytes.to_vec(), format!("the image of {} bytes", bytes.len())),
+    };
+    decode(&bytes).map_err(|message| Error::Image { image: name, message })
 }
 
-fn decode(bytes: &[u8], name: impl Fn() -> String) -> Result<Image> {
-    let pixels = upright(bytes).map_err(|error| Error::Image { image: name(), message: error.to_string() })?;
-    Ok(Image { pixels })
-}
-
-fn upright(bytes: &[u8]) -> ImageResult<DynamicImage> {
-    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
-    let mut decoder = reader.into_decoder()?;
-    // The decoders bound what they allocate themselves, but not the finished image.
-    Limits::default().reserve(decoder.total_bytes())?;
-    // Damaged metadata must not hide a sound picture.
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut pixels = DynamicImage::from_decoder(decoder)?;
-    pixels.apply_orientation(orientation);
-    Ok(pixels)
+fn decode(bytes: &[u8]) -> std::result::Result<Image, String> {
+    let picture = Picture::open(bytes)?;
+    let ((height, width), turn) = (picture.size(), picture.turn());
+    let (rows, columns) = if turn.transpose { (width, height) } else { (height, width) };
+    let mut planes = Planes::default();
+    picture.decode(Region { top: 0, left: 0, height: rows, width: columns }, 1, &mut planes)?;
+    planes.convert_to_rgb();
+    Ok(Image { planes, turn, height, width })
 }
 
 impl Image {
     /// Width in pixels.
     pub fn width(&self) -> usize {
-        self.pixels.width() as usize
+        self.width
     }
 
     /// Height in pixels.
     pub fn height(&self) -> usize {
-        self.pixels.height() as usize
+        self.height
     }
 
     /// Pixels for a model of this input shape: `[height, width, channels]` in `[0, 1]`, red-green-blue
@@ -79,34 +76,30 @@ impl Image {
     ///
     /// Errors with `ERR_FLATMIN_SHAPE` unless there are 1 or 3 channels and both sides are above 0.
     pub fn resize(&self, shape: ImageShape) -> Result<Vec<f32>> {
-        let side = |side: usize| u32::try_from(side).ok().filter(|side| (1..=1 << 16).contains(side));
-        let (Some(height), Some(width), 1 | 3) = (side(shape.height), side(shape.width), shape.channels) else {
+        let ImageShape { height, width, channels } = shape;
+        let side = 1..=1 << 16;
+        if !side.contains(&height) || !side.contains(&width) || !matches!(channels, 1 | 3) {
             return Err(Error::Shape {
                 what: "input shape for an image file",
-                found: format!("{} x {} x {}", shape.height, shape.width, shape.channels),
+                found: format!("{height} x {width} x {channels}"),
                 expected: "sides from 1 to 65536 and 1 (grey) or 3 (red, green, blue) channels".to_owned(),
             });
+        }
+        let part_width = (self.height * width / height).clamp(1, self.width);
+        let part_height = (self.width * height / width).clamp(1, self.height);
+        let view = View {
+            vertical: Span::whole((self.height - part_height) / 2, part_height),
+            horizontal: Span::whole((self.width - part_width) / 2, part_width),
+            height,
+            width,
+            channels,
         };
-        let scaled = self.cropped_to(height, width).resize_exact(width, height, FilterType::Triangle);
-        let bytes = match shape.channels {
-            1 => scaled.into_luma8().into_raw(),
-            _ => scaled.into_rgb8().into_raw(),
-        };
-        Ok(bytes.into_iter().map(|v| f32::from(v) / 255.0).collect())
-    }
-
-    /// The largest centred part with the proportions of `height` to `width`, in 8 bits.
-    fn cropped_to(&self, height: u32, width: u32) -> DynamicImage {
-        let (from_width, from_height) = (u64::from(self.pixels.width()), u64::from(self.pixels.height()));
-        let (width, height) = (u64::from(width), u64::from(height));
-        let part_width = (from_height * width / height).clamp(1, from_width);
-        let part_height = (from_width * height / width).clamp(1, from_height);
-        let part = self.pixels.crop_imm(
-            ((from_width - part_width) / 2) as u32,
-            ((from_height - part_height) / 2) as u32,
-            part_width as u32,
-            part_height as u32,
-        );
-        DynamicImage::ImageRgb8(part.into_rgb8())
+        let mut canvas = Canvas::default();
+        Resampler::default().run(&self.planes, view.stored(self.turn, (self.height, self.width)), &mut canvas);
+        canvas.turn(self.turn);
+        let mut pixels = vec![0.0; shape.elements()];
+        canvas.write(&[1.0; 3][..channels], &[0.0; 3][..channels], &mut pixels);
+        pixels.iter_mut().for_each(|value| *value /= 255.0);
+        Ok(pixels)
     }
 }

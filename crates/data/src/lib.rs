@@ -3,28 +3,54 @@
 //! and with any number of threads.
 
 mod batch;
-mod cifar;
+mod bench;
+mod canvas;
+mod crop;
 mod dataset;
 mod describe;
-mod digits;
+mod encoded;
+mod erase;
 mod error;
+mod formats;
 mod image;
+mod jitter;
+mod jpeg;
 mod loader;
 mod noise;
 mod normalization;
+mod ops;
 mod ordered;
+mod picture;
+mod place;
+mod plane;
+mod policy;
 mod random;
+mod resample;
+mod sources;
 mod split;
+mod tools;
 mod transform;
 
 pub use batch::Batch;
-pub use cifar::{Split, cifar10, cifar100};
+pub use bench::{DataBench, DataBenchOptions, DataTimes};
+pub use crop::ResizedCrop;
 pub use dataset::{ArrayOptions, Dataset, ImageShape, Pixels};
 pub use describe::{ClassCount, Description};
-pub use digits::digits;
+pub use encoded::{BadImages, EncodedImages, EncodedOptions, Faults, Frame};
+pub use erase::RandomErasing;
 pub use error::{Error, Result};
 pub use image::{Image, ImageSource, decode_image};
+pub use jitter::ColorJitter;
 pub use loader::{BatchIter, Loader, LoaderOptions};
 pub use normalization::Normalization;
+pub use policy::{Policy, PolicySet};
+pub use sources::{
+    NpzOptions, Split, SvhnSplit, cifar10, cifar100, digits, fashion_mnist, image_folder, mnist, npz, shard_paths,
+    svhn, webdataset,
+};
 pub use split::SplitSize;
-pub use transform::Transform;
+pub use tools::{
+    ContactSheet, Inspection, MANIFEST, Manifest, PackOptions, Progress, Shard, Shown, Spread, Verification, Watch,
+    contact_sheet, inspect, pack, verify,
+};
+pub use transform::{Crop, Transform};

@@ -2,18 +2,23 @@
 //! Order and contents depend on the seed, the epoch and the batch number alone, so any number of
 //! threads gives the same run and an epoch can be taken up in its middle.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::batch::{Batch, Pool};
 use crate::dataset::Dataset;
+use crate::encoded::BadImages;
 use crate::error::{Error, Result};
-use crate::ordered::Ordered;
+use crate::ordered::{Make, Ordered};
 use crate::random::{Purpose, Stream};
-use crate::transform::{Transform, Writer};
+use crate::transform::{Scratch, Showing, Transform, Writer};
 
 /// More threads or batches ahead than any machine has use for: a guard against mistaken options.
 const MAX_THREADS: usize = 256;
 const MAX_PREFETCH: usize = 4096;
+
+/// Images tried in place of a bad one, before it ends the run.
+const REPLACEMENTS: usize = 100;
 
 /// How a set is cut into batches.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,21 +117,38 @@ impl Loader {
     /// from its beginning gives there. Threads start at once and end when the iterator is dropped.
     /// An error, if any, is the last item.
     pub fn epoch(&self, epoch: u64, start_batch: usize) -> BatchIter {
-        let range = start_batch..self.len();
+        self.epochs(epoch..epoch + 1, start_batch)
+    }
+
+    /// The batches of several epochs, one after the other without a pause between, from batch `start_batch` of the first
+    /// on; in all else as [`Self::epoch`].
+    pub fn epochs(&self, epochs: Range<u64>, start_batch: usize) -> BatchIter {
         if start_batch > self.len() {
             let expected = format!("0 to {}, the batches of an epoch", self.len());
             return BatchIter::failed(Error::option("startBatch", start_batch, expected));
         }
-        let plan = Arc::new(Plan::new(Arc::clone(&self.core), epoch));
+        let first = epochs.start;
+        let count = usize::try_from(epochs.end.saturating_sub(first)).unwrap_or(usize::MAX);
+        let range = start_batch..count.saturating_mul(self.len()).max(start_batch);
         let threads = self.threads.min(range.len());
+        let worker = || Worker::new(Arc::clone(&self.core), first);
         if threads == 0 {
-            return BatchIter { source: Source::Caller(plan), range };
+            return BatchIter { source: Source::Caller(Box::new(worker())), range };
         }
-        let make = Arc::new(move |number| plan.batch(number));
-        match Ordered::start(range.clone(), threads, self.prefetch, make) {
+        let thread = || -> Make<Result<Batch>> {
+            let mut worker = worker();
+            Box::new(move |number| worker.batch(number))
+        };
+        match Ordered::start_workers(range.clone(), threads, self.prefetch, thread) {
             Ok(ordered) => BatchIter { source: Source::Threads(ordered), range },
             Err(error) => BatchIter::failed(error),
         }
+    }
+
+    /// Bytes that batches take at most while an epoch runs: those ready, those in the making, the one in use.
+    pub fn memory_bound(&self) -> usize {
+        let image = self.core.set.shape().elements() * size_of::<f32>() + size_of::<i64>();
+        (self.prefetch.max(self.threads) + self.threads + 1) * self.core.batch_size * image
     }
 
     /// Takes back a batch that is no longer needed, so that its memory serves a later one.
@@ -135,36 +157,82 @@ impl Loader {
     }
 }
 
-/// The order of one epoch.
-struct Plan {
+/// What one thread makes batches with.
+struct Worker {
     core: Arc<Core>,
+    first_epoch: u64,
+    /// The epoch whose order is at hand, and positions in the set; `None`: in order.
     epoch: u64,
-    /// Positions in the set; `None`: in order.
     order: Option<Vec<u32>>,
+    scratch: Scratch,
 }
 
-impl Plan {
-    fn new(core: Arc<Core>, epoch: u64) -> Self {
-        let order = core.shuffle.then(|| Stream::new(core.seed, Purpose::Order, epoch, 0).permutation(core.set.len()));
-        Self { core, epoch, order }
+impl Worker {
+    fn new(core: Arc<Core>, first_epoch: u64) -> Self {
+        let mut worker = Self { core, first_epoch, epoch: first_epoch, order: None, scratch: Scratch::default() };
+        worker.begin(first_epoch);
+        worker
     }
 
-    fn batch(&self, number: usize) -> Batch {
-        let core = &*self.core;
-        let start = number * core.batch_size;
-        let count = core.batch_size.min(core.set.len() - start);
-        let elements = core.set.shape().elements();
-        let mut batch = core.pool.take(count, elements);
-        let images = batch.images.chunks_exact_mut(elements);
-        for (at, (image, label)) in images.zip(&mut batch.labels).enumerate() {
-            let index = match &self.order {
-                Some(order) => order[start + at] as usize,
-                None => start + at,
-            };
-            core.writer.write(&core.set, index, core.seed, self.epoch, image);
-            *label = i64::from(core.set.labels()[index]);
+    fn begin(&mut self, epoch: u64) {
+        let Core { set, shuffle, seed, .. } = &*self.core;
+        self.epoch = epoch;
+        self.order = shuffle.then(|| Stream::new(*seed, Purpose::Order, epoch, 0).permutation(set.len()));
+    }
+
+    /// Batch `number`, counted from the beginning of the first epoch.
+    fn batch(&mut self, number: usize) -> Result<Batch> {
+        let core = Arc::clone(&self.core);
+        let epoch = self.first_epoch + (number / core.batches) as u64;
+        if epoch != self.epoch {
+            self.begin(epoch);
         }
-        batch
+        let start = number % core.batches * core.batch_size;
+        let wanted = core.batch_size.min(core.set.len() - start);
+        let elements = core.set.shape().elements();
+        let mut batch = core.pool.take(wanted, elements);
+        let mut count = 0;
+        let mut fault = None;
+        for at in start..start + wanted {
+            let index = self.order.as_ref().map_or(at, |order| order[at] as usize);
+            let image = &mut batch.images[count * elements..(count + 1) * elements];
+            match self.write(index, image) {
+                Ok(shown) => {
+                    batch.labels[count] = i64::from(core.set.labels()[shown]);
+                    count += 1;
+                }
+                Err(error) if core.set.bad_images() == BadImages::Skip => fault = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        match fault {
+            // A batch without images has no loss.
+            Some(error) if count == 0 => Err(error),
+            _ => {
+                batch.truncate(count, elements);
+                Ok(batch)
+            }
+        }
+    }
+
+    /// Writes image `index`, or what stands in for it; the position of the image that was written.
+    fn write(&mut self, index: usize, out: &mut [f32]) -> Result<usize> {
+        let Core { set, writer, seed, .. } = &*self.core;
+        let showing = |index| Showing { index, seed: *seed, epoch: self.epoch };
+        let Err(error) = writer.write(set, showing(index), out, &mut self.scratch) else { return Ok(index) };
+        set.log_fault(index, &error);
+        if set.bad_images() != BadImages::Replace {
+            return Err(error);
+        }
+        let mut stream = Stream::new(*seed, Purpose::Replace, self.epoch, index as u64);
+        for _ in 0..REPLACEMENTS {
+            let other = stream.below(set.len());
+            match writer.write(set, showing(other), out, &mut self.scratch) {
+                Ok(()) => return Ok(other),
+                Err(error) => set.log_fault(other, &error),
+            }
+        }
+        Err(error)
     }
 }
 
@@ -172,12 +240,12 @@ impl Plan {
 pub struct BatchIter {
     source: Source,
     /// Numbers of the batches still to come.
-    range: std::ops::Range<usize>,
+    range: Range<usize>,
 }
 
 enum Source {
-    Caller(Arc<Plan>),
-    Threads(Ordered<Batch>),
+    Caller(Box<Worker>),
+    Threads(Ordered<Result<Batch>>),
     Failed(Option<Error>),
 }
 
@@ -193,8 +261,8 @@ impl Iterator for BatchIter {
     fn next(&mut self) -> Option<Self::Item> {
         let number = self.range.next()?;
         let batch = match &mut self.source {
-            Source::Caller(plan) => Ok(plan.batch(number)),
-            Source::Threads(ordered) => ordered.receive(),
+            Source::Caller(worker) => worker.batch(number),
+            Source::Threads(ordered) => ordered.receive().flatten(),
             Source::Failed(error) => Err(error.take()?),
         };
         if batch.is_err() {

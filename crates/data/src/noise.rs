@@ -1,8 +1,6 @@
 //! Symmetric label noise by seed: the standard way to make a set on which memorising hurts.
 //! Sharpness-aware training is compared with plain training on such sets (Foret et al. 2021, 3.3).
 
-use std::sync::Arc;
-
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::random::{Purpose, Stream};
@@ -31,6 +29,6 @@ impl Dataset {
             let step = 1 + stream.below(classes - 1);
             *label = ((*label as usize + step) % classes) as u32;
         }
-        Ok(Self { store: Arc::clone(&self.store), images: Arc::clone(&self.images), labels: labels.into() })
+        Ok(Self { labels: labels.into(), ..self.clone() })
     }
 }

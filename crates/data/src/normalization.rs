@@ -21,6 +21,11 @@ impl Normalization {
         Self { mean: vec![0.0; channels], std: vec![1.0; channels] }
     }
 
+    /// ImageNet's, as weights trained on it expect.
+    pub fn imagenet() -> Self {
+        Self { mean: vec![0.485, 0.456, 0.406], std: vec![0.229, 0.224, 0.225] }
+    }
+
     /// Errors with `ERR_FLATMIN_OPTION` unless there are `channels` finite means and as many finite
     /// deviations above 0.
     pub fn validate(&self, channels: usize) -> Result<()> {

@@ -10,6 +10,9 @@ use crossbeam_channel::{Receiver, bounded};
 
 use crate::error::{Error, Result};
 
+/// Makes the items of one thread.
+pub(crate) type Make<T> = Box<dyn FnMut(usize) -> T + Send>;
+
 /// Threads that make the items of a range. Dropping it stops and joins them.
 pub(crate) struct Ordered<T> {
     queues: Vec<Receiver<T>>,
@@ -27,6 +30,20 @@ impl<T: Send + 'static> Ordered<T> {
         ahead: usize,
         make: Arc<dyn Fn(usize) -> T + Send + Sync>,
     ) -> Result<Self> {
+        let maker = || -> Make<T> {
+            let make = Arc::clone(&make);
+            Box::new(move |item| make(item))
+        };
+        Self::start_workers(range, threads, ahead, maker)
+    }
+
+    /// The same with threads that each have memory of their own: what `worker` gives makes the items of one.
+    pub(crate) fn start_workers(
+        range: Range<usize>,
+        threads: usize,
+        ahead: usize,
+        worker: impl Fn() -> Make<T>,
+    ) -> Result<Self> {
         let mut ordered = Self {
             queues: Vec::with_capacity(threads),
             threads: Vec::with_capacity(threads),
@@ -37,7 +54,7 @@ impl<T: Send + 'static> Ordered<T> {
         let capacity = ahead.div_ceil(threads).saturating_sub(1);
         for k in 0..threads {
             let (send, receive) = bounded(capacity);
-            let make = Arc::clone(&make);
+            let mut make = worker();
             let items = range.clone().skip(k).step_by(threads);
             let work = move || {
                 for item in items {
@@ -52,6 +69,16 @@ impl<T: Send + 'static> Ordered<T> {
             ordered.queues.push(receive);
         }
         Ok(ordered)
+    }
+
+    /// As [`Self::start`], with one function for all threads.
+    pub(crate) fn shared(
+        range: Range<usize>,
+        threads: usize,
+        ahead: usize,
+        make: impl Fn(usize) -> T + Send + Sync + 'static,
+    ) -> Result<Self> {
+        Self::start(range, threads, ahead, Arc::new(make))
     }
 
     /// The next item; waits for it. Call it at most once for each item of the range.

@@ -17,6 +17,7 @@ pub(crate) enum Purpose {
     Augment = 2,
     Split = 3,
     LabelNoise = 4,
+    Replace = 5,
 }
 
 struct SplitMix64(u64);
@@ -50,6 +51,16 @@ impl Stream {
     /// A number in `0..bound`, by multiplication and shift (bias below `bound / 2^64`).
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         ((u128::from(self.0.next_u64()) * bound as u128) >> 64) as usize
+    }
+
+    /// A number from `low` to `high`, uniformly, of 53 random bits.
+    pub(crate) fn between(&mut self, (low, high): (f64, f64)) -> f64 {
+        low + (high - low) * ((self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64)
+    }
+
+    /// True with probability `share`.
+    pub(crate) fn chance(&mut self, share: f64) -> bool {
+        self.between((0.0, 1.0)) < share
     }
 
     /// Fisher-Yates permutation of `0..count`.

@@ -1,136 +1,260 @@
-//! Normalise, pad-crop and flip, in one pass from the stored pixels into the batch.
+//! What is done to each image on its way into a batch, and the thread's tool that does it.
 //! What happens to an image follows from (seed, epoch, its position in the set) alone.
 
-use crate::dataset::{Dataset, ImageShape, Pixels};
+use crate::canvas::Canvas;
+use crate::crop::{ResizedCrop, centre};
+use crate::dataset::{Content, Dataset, ImageShape, Pixels, range_of};
+use crate::encoded::EncodedImages;
+use crate::erase::{RandomErasing, cutout};
 use crate::error::{Error, Result};
+use crate::jitter::ColorJitter;
 use crate::normalization::Normalization;
+use crate::picture::{Picture, Workspace};
+use crate::place::{Placement, Placer};
+use crate::plane::{Planes, Region};
+use crate::policy::Policy;
 use crate::random::{Purpose, Stream};
+use crate::resample::{Resampler, Span, View};
 
-/// What is done to each image on its way into a batch.
+/// Which part of an image a batch shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Crop {
+    /// The centre, in the frame of the set.
+    #[default]
+    Centre,
+    /// The centre, padded by this many black pixels on each side and cut to its old size at a random place (4 is
+    /// usual for CIFAR). 0 pads nothing. Must be smaller than both sides of the frame.
+    Pad(usize),
+    /// A random part, scaled to the frame.
+    Resized(ResizedCrop),
+}
+
+/// What is done to each image on its way into a batch, in this order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Transform {
-    pub normalization: Normalization,
-    /// Pad by this many black pixels on each side and crop the old size at a random place (4 is
-    /// usual for CIFAR). `None` or 0: off. Must be smaller than both sides of the image.
-    pub pad_crop: Option<usize>,
-    /// Mirror left to right with probability 1/2, after the crop.
+    pub crop: Crop,
+    /// Mirror left to right with probability 1/2.
     pub flip: bool,
+    pub color_jitter: Option<ColorJitter>,
+    pub policy: Option<Policy>,
+    pub normalization: Normalization,
+    pub erasing: Option<RandomErasing>,
+    /// Side of a square that is blanked at a random place; 16 is usual for CIFAR-10.
+    pub cutout: Option<usize>,
 }
 
 impl Transform {
     /// Normalisation alone: for evaluation.
     pub fn plain(normalization: Normalization) -> Self {
-        Self { normalization, pad_crop: None, flip: false }
+        let (color_jitter, policy, erasing, cutout) = (None, None, None, None);
+        Self { crop: Crop::Centre, flip: false, color_jitter, policy, normalization, erasing, cutout }
+    }
+
+    /// Whether pixels are changed, and not only moved.
+    fn recolours(&self) -> bool {
+        self.color_jitter.is_some() || self.policy.is_some()
     }
 }
 
-/// Where the crop lies and whether it is mirrored: out(y, x) = image(y + dy, x + dx).
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Placement {
-    dy: isize,
-    dx: isize,
-    flip: bool,
+/// A transform made ready for one set.
+pub(crate) struct Writer {
+    transform: Transform,
+    shape: ImageShape,
+    /// For pixels in memory, as they are stored.
+    placer: Placer,
+    /// For 8-bit pictures.
+    gain: Vec<f32>,
+    bias: Vec<f32>,
 }
 
-/// A transform made ready for one set: stored value v of channel c becomes `v * gain[c] + bias[c]`.
-pub(crate) struct Writer {
-    shape: ImageShape,
-    padding: usize,
-    flip: bool,
-    /// One row long (`width * channels`), so that a row is one straight multiply-add.
-    gain: Vec<f32>,
-    /// Also the value of black padding.
-    bias: Vec<f32>,
+/// Memory of one thread.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    bytes: Vec<u8>,
+    workspace: Workspace,
+    resampler: Resampler,
+    planes: Planes,
+    canvas: Canvas,
+    spare: Canvas,
+}
+
+/// An image and when it is shown: all that its augmentation depends on.
+#[derive(Clone, Copy)]
+pub(crate) struct Showing {
+    /// Position in the set.
+    pub(crate) index: usize,
+    pub(crate) seed: u64,
+    pub(crate) epoch: u64,
 }
 
 impl Writer {
     pub(crate) fn new(transform: &Transform, set: &Dataset) -> Result<Self> {
         let shape = set.shape();
         transform.normalization.validate(shape.channels)?;
-        let padding = transform.pad_crop.unwrap_or(0);
-        if padding >= shape.height.min(shape.width) {
-            let expected = format!("less than both sides of the {} x {} images", shape.height, shape.width);
-            return Err(Error::option("padCrop", padding, expected));
+        match transform.crop {
+            Crop::Pad(padding) if padding > 0 && padding >= shape.height.min(shape.width) => {
+                let expected = format!("less than both sides of the {} x {} images", shape.height, shape.width);
+                return Err(Error::option("padCrop", padding, expected));
+            }
+            Crop::Resized(crop) => crop.validate()?,
+            _ => {}
         }
-        let (gain, bias) = transform.normalization.gain_and_bias(set.store.white);
-        Ok(Self {
-            shape,
-            padding,
-            flip: transform.flip,
-            gain: gain.repeat(shape.width),
-            bias: bias.repeat(shape.width),
-        })
+        transform.color_jitter.map_or(Ok(()), |jitter| jitter.validate())?;
+        transform.policy.map_or(Ok(()), Policy::validate)?;
+        transform.erasing.map_or(Ok(()), |erasing| erasing.validate())?;
+        if transform.cutout == Some(0) {
+            return Err(Error::option("cutout", 0, "a side of at least 1 pixel"));
+        }
+        let white = match &set.store.content {
+            Content::Pixels { pixels: Pixels::F32(_), white, .. } => {
+                let resized = matches!(transform.crop, Crop::Resized(_));
+                if resized || transform.recolours() {
+                    let expected = "a set of bytes: random parts, colours and policies work on 8-bit images";
+                    return Err(Error::option("augment", format!("used on the numbers of {}", set.name()), expected));
+                }
+                *white
+            }
+            Content::Pixels { white, .. } => *white,
+            Content::Encoded { .. } => 255.0,
+        };
+        if transform.recolours() && !matches!(shape.channels, 1 | 3) {
+            let expected = "images of 1 or 3 channels";
+            return Err(Error::option("augment", format!("colours of {} channels", shape.channels), expected));
+        }
+        let (gain, bias) = transform.normalization.gain_and_bias(white);
+        let placer = Placer::new(shape, &gain, &bias);
+        let (gain, bias) = transform.normalization.gain_and_bias(255.0);
+        Ok(Self { transform: transform.clone(), shape, placer, gain, bias })
     }
 
-    /// Writes image `index` of `set`, `[height, width, channels]`, as it looks in this epoch.
-    pub(crate) fn write(&self, set: &Dataset, index: usize, seed: u64, epoch: u64, out: &mut [f32]) {
-        let placement = self.placement(seed, epoch, index as u64);
-        let range = set.range_of(index);
-        match &set.store.pixels {
-            Pixels::U8(values) => self.write_pixels(&values[range], placement, out),
-            Pixels::F32(values) => self.write_pixels(&values[range], placement, out),
+    /// Writes an image of `set`, `[height, width, channels]`, as it looks in this epoch.
+    ///
+    /// Errors when an encoded image cannot be read or decoded.
+    pub(crate) fn write(&self, set: &Dataset, showing: Showing, out: &mut [f32], scratch: &mut Scratch) -> Result<()> {
+        let Showing { index, seed, epoch } = showing;
+        let mut stream = Stream::new(seed, Purpose::Augment, epoch, index as u64);
+        let image = set.image(index)?;
+        match &set.store.content {
+            Content::Pixels { shape, pixels, white } => {
+                let range = range_of(*shape, image);
+                match pixels {
+                    Pixels::F32(values) => self.placer.write(&values[range], self.placement(&mut stream), out),
+                    Pixels::U8(values) => self.write_bytes(&values[range], *white, &mut stream, out, scratch),
+                }
+            }
+            Content::Encoded { images, .. } => {
+                self.draw_encoded(&**images, image, set, &mut stream, scratch)?;
+                self.finish(&mut stream, out, scratch);
+            }
         }
+        if let Some(erasing) = self.transform.erasing {
+            erasing.apply(out, self.shape, &mut stream);
+        }
+        if let Some(size) = self.transform.cutout {
+            cutout(out, self.shape, size, &mut stream);
+        }
+        Ok(())
     }
 
     /// Draws, in this order: row of the crop, column of the crop, flip; only those in use.
-    fn placement(&self, seed: u64, epoch: u64, index: u64) -> Placement {
-        if self.padding == 0 && !self.flip {
-            return Placement::default();
-        }
-        let mut stream = Stream::new(seed, Purpose::Augment, epoch, index);
-        let padding = self.padding as isize;
+    fn placement(&self, stream: &mut Stream) -> Placement {
+        let padding = match self.transform.crop {
+            Crop::Pad(padding) => padding,
+            _ => 0,
+        };
         let mut shift = || match padding {
             0 => 0,
-            _ => stream.below(2 * self.padding + 1) as isize - padding,
+            _ => stream.below(2 * padding + 1) as isize - padding as isize,
         };
         let (dy, dx) = (shift(), shift());
-        let flip = self.flip && stream.below(2) == 1;
-        Placement { dy, dx, flip }
+        Placement { dy, dx, flip: self.flips(stream) }
     }
 
-    fn write_pixels<T: Copy + Into<f32>>(&self, image: &[T], at: Placement, out: &mut [f32]) {
-        let row = self.gain.len();
-        for (y, out) in out.chunks_exact_mut(row).enumerate() {
-            match y.checked_add_signed(at.dy) {
-                Some(y) if y < self.shape.height => {
-                    self.write_row(&image[y * row..(y + 1) * row], at, out);
-                }
-                _ => out.copy_from_slice(&self.bias),
-            }
-        }
+    fn flips(&self, stream: &mut Stream) -> bool {
+        self.transform.flip && stream.below(2) == 1
     }
 
-    /// One row that lies inside the image; its ends may be padding.
-    fn write_row<T: Copy + Into<f32>>(&self, image: &[T], at: Placement, out: &mut [f32]) {
-        let channels = self.shape.channels;
-        let shift = at.dx.unsigned_abs() * channels;
-        let inside = out.len() - shift;
-        let image = match at.dx < 0 {
-            true => &image[..inside],
-            false => &image[shift..],
+    /// Bytes of which `white` is white.
+    fn write_bytes(&self, values: &[u8], white: f32, stream: &mut Stream, out: &mut [f32], scratch: &mut Scratch) {
+        let resized = match self.transform.crop {
+            Crop::Resized(crop) => Some(crop),
+            _ => None,
         };
-        // Padding is on the left when the crop hangs over the left edge, and mirroring swaps sides.
-        let start = if (at.dx < 0) != at.flip { shift } else { 0 };
-        out[..start].copy_from_slice(&self.bias[..start]);
-        out[start + inside..].copy_from_slice(&self.bias[start + inside..]);
-        let out = &mut out[start..start + inside];
-        if at.flip {
-            let pixels = image.chunks_exact(channels).rev();
-            for (out, pixel) in out.chunks_exact_mut(channels).zip(pixels) {
-                self.write_values(pixel, out);
-            }
-        } else {
-            self.write_values(image, out);
+        if resized.is_none() && !self.transform.recolours() {
+            return self.placer.write(values, self.placement(stream), out);
         }
+        let ImageShape { height, width, channels } = self.shape;
+        let Scratch { bytes, resampler, planes, canvas, .. } = scratch;
+        let values = match white {
+            255.0 => values,
+            white => {
+                bytes.clear();
+                bytes.extend(values.iter().map(|&value| (f32::from(value) * 255.0 / white).round() as u8));
+                bytes
+            }
+        };
+        planes.fill(values, width, channels, Region { top: 0, left: 0, height, width });
+        let whole =
+            View { vertical: Span::whole(0, height), horizontal: Span::whole(0, width), height, width, channels };
+        match resized {
+            Some(crop) => {
+                let (vertical, horizontal) = crop.draw(height, width, stream);
+                resampler.run(planes, View { vertical, horizontal, ..whole }, canvas);
+                if self.flips(stream) {
+                    canvas.flip();
+                }
+            }
+            None => {
+                resampler.run(planes, whole, canvas);
+                let Placement { dy, dx, flip } = self.placement(stream);
+                scratch.canvas.shift(dy, dx, &mut scratch.spare);
+                if flip {
+                    scratch.canvas.flip();
+                }
+            }
+        }
+        self.finish(stream, out, scratch);
     }
 
-    /// Values that begin with channel 0: gain and bias repeat, so any pixel of the row will do.
-    #[inline]
-    fn write_values<T: Copy + Into<f32>>(&self, values: &[T], out: &mut [f32]) {
-        let scale = self.gain.iter().zip(&self.bias);
-        for ((out, &value), (gain, bias)) in out.iter_mut().zip(values).zip(scale) {
-            *out = value.into() * gain + bias;
+    /// Decodes and crops into the canvas.
+    fn draw_encoded(
+        &self,
+        images: &dyn EncodedImages,
+        image: usize,
+        set: &Dataset,
+        stream: &mut Stream,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        let Scratch { bytes, workspace, canvas, spare, .. } = scratch;
+        images.read(image, bytes)?;
+        let undecodable = |message| Error::Image { image: images.name(image), message };
+        let picture = Picture::open(bytes).map_err(undecodable)?;
+        let (height, width) = picture.size();
+        let resized = matches!(self.transform.crop, Crop::Resized(_));
+        let (vertical, horizontal) = match self.transform.crop {
+            Crop::Resized(crop) => crop.draw(height, width, stream),
+            _ => centre(set.frame(), height, width),
+        };
+        let ImageShape { height, width, channels } = self.shape;
+        let view = View { vertical, horizontal, height, width, channels };
+        picture.render(view, resized, workspace, canvas).map_err(undecodable)?;
+        let placement = self.placement(stream);
+        canvas.shift(placement.dy, placement.dx, spare);
+        if placement.flip {
+            canvas.flip();
         }
+        Ok(())
+    }
+
+    /// Changes the colours of the canvas and writes it.
+    fn finish(&self, stream: &mut Stream, out: &mut [f32], scratch: &mut Scratch) {
+        let Scratch { canvas, spare, .. } = scratch;
+        let jitter = self.transform.color_jitter.map(|jitter| jitter.draw(stream));
+        let policy = self.transform.policy.map(|policy| policy.draw(canvas.height, canvas.width, stream));
+        for op in [jitter, policy].into_iter().flatten().flatten() {
+            op.apply(canvas, spare);
+        }
+        canvas.write(&self.gain, &self.bias, out);
     }
 }
 
@@ -141,88 +265,65 @@ mod tests {
 
     const SHAPE: ImageShape = ImageShape { height: 5, width: 4, channels: 3 };
 
-    fn normalization() -> Normalization {
-        Normalization { mean: vec![0.5, 0.25, 0.125], std: vec![0.5, 0.25, 2.0] }
-    }
-
     fn set(count: usize) -> Dataset {
         let bytes = (0..count * SHAPE.elements()).map(|i| (i * 37 % 251) as u8);
         let labels = vec![0; count];
         Dataset::from_arrays(Pixels::U8(bytes.collect()), SHAPE, labels, ArrayOptions::default()).unwrap()
     }
 
-    fn writer(set: &Dataset, padding: usize, flip: bool) -> Writer {
-        let transform = Transform { normalization: normalization(), pad_crop: Some(padding), flip };
-        Writer::new(&transform, set).unwrap()
+    fn writer(change: impl Fn(&mut Transform)) -> Result<Writer> {
+        let mut transform = Transform::plain(Normalization { mean: vec![0.5, 0.25, 0.125], std: vec![0.5, 0.25, 2.0] });
+        change(&mut transform);
+        Writer::new(&transform, &set(3))
     }
 
-    /// Pad with black, crop, flip, normalise: each step written out, one image after the other.
-    fn slow(image: &[f32], padding: usize, at: Placement) -> Vec<f32> {
-        let ImageShape { height, width, channels } = SHAPE;
-        let padded_width = width + 2 * padding;
-        let mut padded = vec![0.0; (height + 2 * padding) * padded_width * channels];
-        for y in 0..height {
-            let to = ((y + padding) * padded_width + padding) * channels;
-            let from = y * width * channels;
-            padded[to..to + width * channels].copy_from_slice(&image[from..from + width * channels]);
-        }
-        let mut out = Vec::new();
-        for y in 0..height {
-            for x in 0..width {
-                let x = if at.flip { width - 1 - x } else { x };
-                let row = (y as isize + at.dy + padding as isize) as usize;
-                let column = (x as isize + at.dx + padding as isize) as usize;
-                for c in 0..channels {
-                    let value = padded[(row * padded_width + column) * channels + c];
-                    let Normalization { mean, std } = normalization();
-                    out.push((value - mean[c]) / std[c]);
-                }
-            }
-        }
+    fn shown(writer: &Writer, index: usize, epoch: u64) -> Vec<f32> {
+        let mut out = vec![f32::NAN; SHAPE.elements()];
+        let showing = Showing { index, seed: 5, epoch };
+        writer.write(&set(3), showing, &mut out, &mut Scratch::default()).unwrap();
         out
     }
 
     #[test]
-    fn every_placement_equals_the_slow_transcription() {
-        let set = set(2);
-        let writer = writer(&set, 3, true);
-        let image = set.pixels(1).unwrap();
-        for dy in -3..=3 {
-            for dx in -3..=3 {
-                for flip in [false, true] {
-                    let at = Placement { dy, dx, flip };
-                    let mut fast = vec![f32::NAN; SHAPE.elements()];
-                    writer.write_pixels(&image.iter().map(|v| v * 255.0).collect::<Vec<f32>>(), at, &mut fast);
-                    let far = slow(&image, 3, at).iter().zip(&fast).any(|(a, b)| (a - b).abs() > 1e-6);
-                    assert!(!far, "{at:?}");
-                }
-            }
+    fn bytes_are_scaled_by_255_and_written_from_their_image() {
+        let out = shown(&writer(|_| ()).unwrap(), 2, 0);
+        let pixels = set(3).pixels(2).unwrap();
+        for (out, (k, pixel)) in out.iter().zip(pixels.iter().enumerate()) {
+            let expected = (pixel - [0.5, 0.25, 0.125][k % 3]) / [0.5, 0.25, 2.0][k % 3];
+            assert!((out - expected).abs() < 1e-6);
         }
     }
 
     #[test]
-    fn bytes_are_scaled_by_255_and_written_from_their_image() {
-        let set = set(3);
-        let mut out = vec![0.0; SHAPE.elements()];
-        writer(&set, 0, false).write(&set, 2, 0, 0, &mut out);
-        let expected = slow(&set.pixels(2).unwrap(), 0, Placement::default());
-        assert!(out.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6));
+    fn the_ways_of_moved_and_of_recoloured_bytes_agree() {
+        let moved = writer(|t| (t.crop, t.flip) = (Crop::Pad(2), true)).unwrap();
+        // A jitter that does nothing sends images the other way.
+        let same = writer(|t| {
+            (t.crop, t.flip, t.color_jitter) = (Crop::Pad(2), true, Some(ColorJitter::default()));
+        })
+        .unwrap();
+        for epoch in 0..50 {
+            let (a, b) = (shown(&moved, 1, epoch), shown(&same, 1, epoch));
+            assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5), "epoch {epoch}");
+        }
     }
 
     #[test]
     fn placements_are_uniform_and_follow_seed_epoch_and_index() {
-        let writer = writer(&set(1), 2, true);
+        let writer = writer(|t| (t.crop, t.flip) = (Crop::Pad(2), true)).unwrap();
+        let place = |seed, epoch, index| {
+            let Placement { dy, dx, flip } = writer.placement(&mut Stream::new(seed, Purpose::Augment, epoch, index));
+            (dy, dx, flip)
+        };
         let mut counts = std::collections::HashMap::new();
         for index in 0..20_000 {
-            let Placement { dy, dx, flip } = writer.placement(5, 1, index);
-            *counts.entry((dy, dx, flip)).or_insert(0i64) += 1;
+            *counts.entry(place(5, 1, index)).or_insert(0i64) += 1;
         }
         // 5 x 5 crops x 2: 400 each, standard deviation 20.
         assert_eq!(counts.len(), 50);
         assert!(counts.values().all(|c| (c - 400).abs() < 100), "{counts:?}");
 
-        let many =
-            |seed, epoch, shift: u64| -> Vec<_> { (0..20).map(|i| writer.placement(seed, epoch, i + shift)).collect() };
+        let many = |seed, epoch, shift: u64| -> Vec<_> { (0..20).map(|i| place(seed, epoch, i + shift)).collect() };
         assert_eq!(many(5, 1, 0), many(5, 1, 0));
         for other in [many(6, 1, 0), many(5, 2, 0), many(5, 1, 20)] {
             assert_ne!(other, many(5, 1, 0));
@@ -231,13 +332,34 @@ mod tests {
 
     #[test]
     fn without_augmentation_nothing_moves() {
-        let writer = writer(&set(1), 0, false);
-        assert!((0..50).all(|i| writer.placement(1, i, i) == Placement::default()));
-        let set = set(1);
-        let too_wide = Transform { pad_crop: Some(4), ..Transform::plain(normalization()) };
-        let error = Writer::new(&too_wide, &set).err().unwrap();
-        assert_eq!(error.code(), "ERR_FLATMIN_OPTION");
-        let grey = Transform::plain(Normalization::identity(1));
-        assert_eq!(Writer::new(&grey, &set).err().unwrap().code(), "ERR_FLATMIN_OPTION");
+        let writer = writer(|_| ()).unwrap();
+        assert_eq!(shown(&writer, 0, 0), shown(&writer, 0, 7));
+    }
+
+    #[test]
+    fn wrong_options_are_named() {
+        let refuse = |change: &dyn Fn(&mut Transform)| {
+            let error = writer(change).err().unwrap();
+            assert_eq!(error.code(), "ERR_FLATMIN_OPTION");
+            error.to_string()
+        };
+        let starts = |name: &str, change: &dyn Fn(&mut Transform)| {
+            let text = refuse(change);
+            assert!(text.starts_with(name), "{text}");
+        };
+        starts("padCrop", &|t| t.crop = Crop::Pad(4));
+        starts("scale", &|t| t.crop = Crop::Resized(ResizedCrop { scale: (0.5, 0.1), ..ResizedCrop::default() }));
+        starts("ratio", &|t| t.crop = Crop::Resized(ResizedCrop { ratio: (0.0, 1.0), ..ResizedCrop::default() }));
+        starts("colorJitter.hue", &|t| t.color_jitter = Some(ColorJitter { hue: 0.6, ..ColorJitter::default() }));
+        starts("policy.magnitude", &|t| t.policy = Some(Policy::RandAugment { operations: 2, magnitude: 31 }));
+        starts("erasing.probability", &|t| {
+            t.erasing = Some(RandomErasing { probability: 2.0, ..RandomErasing::default() });
+        });
+        starts("cutout", &|t| t.cutout = Some(0));
+        starts("normalization.mean", &|t| t.normalization = Normalization::identity(1));
+
+        let floats = Dataset::from_arrays(Pixels::F32(vec![0.0; 60]), SHAPE, vec![0], ArrayOptions::default()).unwrap();
+        let policy = Transform { policy: Some(Policy::TrivialAugment), ..Transform::plain(Normalization::identity(3)) };
+        assert_eq!(Writer::new(&policy, &floats).err().unwrap().code(), "ERR_FLATMIN_OPTION");
     }
 }

@@ -106,9 +106,10 @@ fn a_missing_set_says_what_was_searched_and_how_to_get_it() {
     fs::write(dir.path().join("cifar-10-binary.tar.gz"), "").unwrap();
     assert!(message(dir.path()).contains("tar -xzf"));
 
+    // A folder that is named after a version is expected to hold that one.
     let python = dir.path().join("cifar-10-batches-py");
     fs::create_dir(&python).unwrap();
-    assert!(message(&python).contains("Python version"));
+    assert!(message(&python).contains("data_batch_1, "));
 
     // Only what is missing is named.
     make10(dir.path());

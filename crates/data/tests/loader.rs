@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use flatmin_data::{ArrayOptions, Batch, Dataset, ImageShape, Loader, LoaderOptions, Pixels, Transform, digits};
+use flatmin_data::{ArrayOptions, Batch, Crop, Dataset, ImageShape, Loader, LoaderOptions, Pixels, Transform, digits};
 
 fn options(set: &Dataset, threads: usize) -> LoaderOptions {
     LoaderOptions {
@@ -11,7 +11,7 @@ fn options(set: &Dataset, threads: usize) -> LoaderOptions {
         seed: 11,
         threads,
         prefetch: 5,
-        transform: Transform { normalization: set.normalization().clone(), pad_crop: Some(2), flip: true },
+        transform: Transform { crop: Crop::Pad(2), flip: true, ..Transform::plain(set.normalization().clone()) },
         ..LoaderOptions::new(Transform::plain(set.normalization().clone()))
     }
 }
@@ -179,6 +179,6 @@ fn bad_options_are_refused_by_name() {
     refuse("batchSize", &|o| (o.batch_size, o.drop_last) = (2_000, true));
     refuse("loaderThreads", &|o| o.threads = 100_000);
     refuse("prefetch", &|o| o.prefetch = usize::MAX);
-    refuse("padCrop", &|o| o.transform.pad_crop = Some(8));
+    refuse("padCrop", &|o| o.transform.crop = Crop::Pad(8));
     refuse("normalization.std", &|o| o.transform.normalization.std[0] = 0.0);
 }

@@ -62,6 +62,16 @@ pub struct Segment {
     pub kind: ParamKind,
     pub offset: usize,
     pub len: usize,
+    pub memory_format: MemoryFormat,
+}
+
+/// How 4-D weights lie in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryFormat {
+    /// As their gradients arrive where activations are channels-last.
+    ChannelsLast,
+    /// In the order of their dimensions, for code that counts on it.
+    Contiguous,
 }
 
 impl Segment {
@@ -69,9 +79,9 @@ impl Segment {
         self.offset..self.offset + self.len
     }
 
-    /// Strides of the parameter: 4-D weights lie channels-last, as their gradients arrive.
+    /// Strides of the parameter.
     pub fn strides(&self) -> Vec<i64> {
-        if let [_, inputs, height, width] = self.shape[..] {
+        if let (&[_, inputs, height, width], MemoryFormat::ChannelsLast) = (&self.shape[..], self.memory_format) {
             return vec![inputs * height * width, 1, width * inputs, inputs];
         }
         let mut strides = vec![1; self.shape.len()];
@@ -108,6 +118,10 @@ impl ParameterArena {
     /// # Errors
     /// Two parameters of one name, an empty or negative shape, or no memory.
     pub fn new(params: &[ParamSpec], dtype: Dtype) -> Result<Self> {
+        Self::with_format(params, dtype, MemoryFormat::ChannelsLast)
+    }
+
+    pub(crate) fn with_format(params: &[ParamSpec], dtype: Dtype, memory_format: MemoryFormat) -> Result<Self> {
         let mut order: Vec<&ParamSpec> = params.iter().collect();
         order.sort_by_key(|param| param.kind);
         let mut segments = Vec::with_capacity(order.len());
@@ -127,6 +141,7 @@ impl ParameterArena {
                 kind: param.kind,
                 offset: end,
                 len,
+                memory_format,
             });
             end = (end + len).next_multiple_of(ALIGNMENT);
         }
@@ -175,6 +190,19 @@ impl ParameterArena {
     /// What the network reads: views of the working arena that collect gradients, in the order of the segments.
     pub fn leaves(&self) -> &[Tensor] {
         &self.leaves
+    }
+
+    /// Whether backward passes give the parameter a gradient. Without one an optimizer leaves it alone.
+    pub fn is_trainable(&self, position: usize) -> bool {
+        self.leaves[position].requires_grad()
+    }
+
+    pub(crate) fn set_trainable(&mut self, position: usize, trainable: bool) -> Result<()> {
+        let leaf = self.leaves[position].f_set_requires_grad(trainable)?;
+        if !trainable {
+            clear_grad(&leaf);
+        }
+        Ok(())
     }
 
     /// The master arena, 1-D.
@@ -227,6 +255,23 @@ impl ParameterArena {
             return Err(Error::shape(&segment.name, &value.size(), format!("{:?}", segment.shape)));
         }
         no_grad(|| segment.view_of(arena)?.f_copy_(value).map_err(Error::from))
+    }
+
+    /// arena += factor * tensors, one tensor a segment in PyTorch's layout; an undefined one counts as 0.
+    pub fn add_to(&self, arena: &Tensor, tensors: &[Tensor], factor: f64) -> Result<()> {
+        for (segment, tensor) in self.segments.iter().zip(tensors).filter(|(_, tensor)| tensor.defined()) {
+            let _ = no_grad(|| segment.view_of(arena)?.f_add_(&tensor.f_mul_scalar(factor)?).map_err(Error::from))?;
+        }
+        Ok(())
+    }
+
+    /// Whether the network reads other weights than the master's: an ascent step has no descent step yet.
+    pub fn is_perturbed(&self) -> Result<bool> {
+        let differs = |(leaf, segment): (&Tensor, &Segment)| {
+            let master = segment.view_of(&self.master)?.f_to_kind(leaf.kind())?;
+            Ok(!leaf.f_detach()?.f_equal(&master)?)
+        };
+        self.leaves.iter().zip(&self.segments).map(differs).try_fold(false, |any, one: Result<bool>| Ok(any || one?))
     }
 
     /// Makes working equal to master again: weights leave a perturbation, bit for bit.

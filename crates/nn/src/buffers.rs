@@ -49,6 +49,7 @@ pub struct BufferArena {
     /// Passes staged since the last commit. The staged copy is stale while this is 0.
     staged_passes: Cell<i64>,
     batches_tracked: Vec<i64>,
+    frozen: Vec<bool>,
 }
 
 impl BufferArena {
@@ -64,6 +65,7 @@ impl BufferArena {
             staged: Side::new(&channels, dtype)?,
             staged_passes: Cell::new(0),
             batches_tracked: vec![0; norms.len()],
+            frozen: vec![false; norms.len()],
         })
     }
 
@@ -105,6 +107,15 @@ impl BufferArena {
         self.batches_tracked[norm] = count;
     }
 
+    /// Whether a batch norm normalises with its running statistics in training, too, and leaves them alone.
+    pub fn is_frozen(&self, norm: usize) -> bool {
+        self.frozen[norm]
+    }
+
+    pub(crate) fn set_frozen(&mut self, norm: usize, frozen: bool) {
+        self.frozen[norm] = frozen;
+    }
+
     /// The committed statistics as they lie in memory, 1-D; models of one spec have the same offsets.
     pub fn arena(&self) -> &Tensor {
         &self.committed.arena
@@ -132,7 +143,7 @@ impl BufferArena {
             return;
         }
         std::mem::swap(&mut self.committed, &mut self.staged);
-        for count in &mut self.batches_tracked {
+        for (count, _) in self.batches_tracked.iter_mut().zip(&self.frozen).filter(|(_, frozen)| !**frozen) {
             *count += passes;
         }
     }

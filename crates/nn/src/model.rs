@@ -10,15 +10,22 @@ use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::init::ParamInit;
 use crate::layers::{Context, Node, Pass, Statistics, run};
+use crate::script::Script;
 use crate::spec::{ModelSpec, Normalization};
 use crate::summary::{LayerSummary, Summary};
+
+/// What runs in a forward pass.
+pub(crate) enum Network {
+    Layers(Vec<Node>),
+    Script(Script),
+}
 
 /// May move between threads, is used by one at a time.
 pub struct Model {
     spec: ModelSpec,
     parameters: ParameterArena,
     buffers: BufferArena,
-    nodes: Vec<Node>,
+    network: Network,
     /// Position in the arena of each parameter, counted as in the spec.
     positions: Vec<usize>,
     entries: Vec<StateEntry>,
@@ -53,8 +60,62 @@ impl Model {
         let positions = plan.parameters.iter().filter_map(|param| parameters.position(&param.name)).collect();
         let buffers = BufferArena::new(&plan.norms, dtype)?;
         let statistics = Statistics::Stage;
-        let (entries, rows) = (plan.entries, plan.rows);
-        Ok((Self { spec, parameters, buffers, nodes, positions, entries, rows, statistics, fused: true }, plan.inits))
+        let (entries, rows, network) = (plan.entries, plan.rows, Network::Layers(nodes));
+        let model = Self { spec, parameters, buffers, network, positions, entries, rows, statistics, fused: true };
+        Ok((model, plan.inits))
+    }
+
+    /// A model around a TorchScript module that reads these parameters.
+    pub(crate) fn of_script(
+        spec: ModelSpec,
+        script: Script,
+        parameters: ParameterArena,
+        buffers: BufferArena,
+        entries: Vec<StateEntry>,
+    ) -> Self {
+        let (rows, positions) = (vec![script.row(&spec, &parameters)], script.positions().to_vec());
+        let (network, statistics) = (Network::Script(script), Statistics::Stage);
+        Self { spec, parameters, buffers, network, positions, entries, rows, statistics, fused: true }
+    }
+
+    /// Another model of the same architecture and dtype, with the same parts frozen; its values are still to be set.
+    ///
+    /// # Errors
+    /// If there is no memory.
+    pub fn twin(&self) -> Result<Self> {
+        let mut twin = match &self.network {
+            Network::Layers(_) => Self::without_values(self.spec.clone(), self.dtype())?,
+            Network::Script(script) => Self::from_module(script.module().copy()?, self.spec.clone(), self.dtype())?,
+        };
+        for position in 0..self.parameters.segments().len() {
+            twin.parameters.set_trainable(position, self.parameters.is_trainable(position))?;
+        }
+        for norm in 0..self.buffers.len() {
+            twin.buffers.set_frozen(norm, self.buffers.is_frozen(norm));
+        }
+        Ok(twin)
+    }
+
+    /// What could only be told once the module had answered.
+    pub(crate) fn describe_script(
+        &mut self,
+        num_classes: i64,
+        class_names: Option<Vec<String>>,
+        normalization: Option<Normalization>,
+    ) -> Result<()> {
+        self.spec.num_classes = num_classes;
+        for row in &mut self.rows {
+            row.output_shape = vec![num_classes];
+        }
+        self.set_class_names(class_names)?;
+        self.set_normalization(normalization)
+    }
+
+    pub(crate) fn script(&self) -> Option<&Script> {
+        match &self.network {
+            Network::Layers(_) => None,
+            Network::Script(script) => Some(script),
+        }
     }
 
     pub fn spec(&self) -> &ModelSpec {
@@ -120,6 +181,10 @@ impl Model {
         self.fused = fused;
     }
 
+    pub fn is_fused(&self) -> bool {
+        self.fused
+    }
+
     /// Makes the running statistics that passes staged real.
     pub fn commit_statistics(&mut self) {
         self.buffers.commit();
@@ -141,15 +206,53 @@ impl Model {
         if let Pass::Train { statistics: Statistics::Stage | Statistics::Average, .. } = pass {
             self.buffers.begin_pass()?;
         }
-        let context = Context {
+        let nodes = match &self.network {
+            Network::Layers(nodes) => nodes,
+            Network::Script(script) => return script.forward(images, pass, &self.buffers),
+        };
+        Ok(run(nodes, channels_last(images)?, &self.context(pass))?.f_to_kind(self.dtype().kind())?)
+    }
+
+    fn context(&self, pass: Pass) -> Context<'_> {
+        Context {
             leaves: self.parameters.leaves(),
             positions: &self.positions,
             buffers: &self.buffers,
             pass,
             dtype: self.dtype(),
             fused: self.fused,
-        };
-        Ok(run(&self.nodes, channels_last(images)?, &context)?.f_to_kind(self.dtype().kind())?)
+        }
+    }
+
+    /// The layers that the model is a composition of: each begins with a convolution, a linear layer or a residual block
+    /// and takes what follows without such weights along (normalisation, activation, pooling). A TorchScript module is one.
+    pub fn layer_count(&self) -> usize {
+        self.layer_starts().len()
+    }
+
+    /// The output of one layer in evaluation mode; the input of the first is what [`Self::forward`] takes, and the output
+    /// of the last is the logits.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn forward_layer(&self, layer: usize, input: &Tensor) -> Result<Tensor> {
+        let Network::Layers(nodes) = &self.network else { return self.forward(input, Pass::Eval) };
+        if layer == 0 {
+            self.check_images(input)?;
+        }
+        let starts = self.layer_starts();
+        let end = starts.get(layer + 1).copied().unwrap_or(nodes.len());
+        // Layers may work in place.
+        let input = if layer == 0 { channels_last(input)? } else { input.f_alias_copy()? };
+        run(&nodes[starts[layer]..end], input, &self.context(Pass::Eval))
+    }
+
+    fn layer_starts(&self) -> Vec<usize> {
+        let Network::Layers(nodes) = &self.network else { return vec![0] };
+        let begins = |node: &Node| matches!(node, Node::Conv2d(_) | Node::Linear(_) | Node::Residual(_));
+        let starts = nodes.iter().enumerate().filter(|(_, node)| begins(node)).map(|(index, _)| index);
+        // What comes before the first weights belongs to them.
+        std::iter::once(0).chain(starts.skip(1)).collect()
     }
 
     fn check_images(&self, images: &Tensor) -> Result<()> {

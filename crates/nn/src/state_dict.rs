@@ -8,9 +8,10 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::compile::StateEntry;
 use crate::error::{Error, Result};
+use crate::load_options::{LoadOptions, sample};
 use crate::model::Model;
 
-/// What a state dict that was not read strictly lacked or had in excess.
+/// What a state dict that was not read strictly lacked, had in excess or had in another shape.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LoadReport {
@@ -18,11 +19,21 @@ pub struct LoadReport {
     pub missing: Vec<String>,
     /// Names of the state dict that the model lacks; ignored.
     pub unexpected: Vec<String>,
+    /// Names whose shapes differ; the model's values stay.
+    pub mismatched: Vec<Mismatch>,
+}
+
+/// A shape in the state dict and the model's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Mismatch {
+    pub name: String,
+    pub found: Vec<i64>,
+    pub expected: Vec<i64>,
 }
 
 /// Where a value of the state dict belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Slot {
+pub(crate) enum Slot {
     /// Position in the parameter arena.
     Parameter(usize),
     Mean(usize),
@@ -40,47 +51,71 @@ impl Model {
         self.slots().into_iter().map(|(name, slot)| Ok((name, self.read(slot)?))).collect()
     }
 
-    /// Copies values into the model and discards staged statistics. float16, bfloat16, float32 and float64 are cast to
-    /// the model's dtype; a prefix `module.` is dropped. A state dict without `num_batches_tracked` (of PyTorch before
-    /// 0.4.1, say) is complete. With `strict`, missing and unexpected names are errors, else they are reported.
+    /// As [`Self::load_state_dict_with`], with all other options at their defaults.
     ///
     /// # Errors
-    /// `ERR_FLATMIN_NAME`, `ERR_FLATMIN_SHAPE` or `ERR_FLATMIN_DTYPE`; the model is then untouched.
+    /// As there.
     pub fn load_state_dict(
         &mut self,
         state: impl IntoIterator<Item = (String, Tensor)>,
         strict: bool,
     ) -> Result<LoadReport> {
+        self.load_state_dict_with(state, &LoadOptions { strict, ..LoadOptions::default() })
+    }
+
+    /// Copies values into the model and discards staged statistics. float16, bfloat16, float32 and float64 are cast to
+    /// the model's dtype. A state dict without `num_batches_tracked` (of PyTorch before 0.4.1, say) is complete.
+    ///
+    /// # Errors
+    /// `ERR_FLATMIN_NAME`, `ERR_FLATMIN_SHAPE` or `ERR_FLATMIN_DTYPE`; also if not a single name is the model's. The
+    /// model is then untouched.
+    pub fn load_state_dict_with(
+        &mut self,
+        state: impl IntoIterator<Item = (String, Tensor)>,
+        options: &LoadOptions,
+    ) -> Result<LoadReport> {
         let slots = self.slots();
         let known: HashMap<&str, Slot> = slots.iter().map(|(name, slot)| (name.as_str(), *slot)).collect();
+        let state: Vec<(String, Tensor)> = state.into_iter().collect();
+        let given: Vec<&str> = state.iter().map(|(name, _)| name.as_str()).collect();
+        let own: Vec<&str> = slots.iter().map(|(name, _)| name.as_str()).collect();
+        let names = options.names(&given, &own)?;
         let mut values = HashMap::new();
         let mut report = LoadReport::default();
-        for (given, value) in state {
-            let stripped = given.strip_prefix("module.").filter(|_| !known.contains_key(given.as_str()));
-            let name = stripped.unwrap_or(&given).to_owned();
-            match known.get(name.as_str()) {
-                None => report.unexpected.push(given),
-                Some(&slot) => {
-                    self.check_value(&name, slot, &value)?;
-                    if values.insert(name.clone(), (slot, value)).is_some() {
-                        return Err(Error::option(format!("'{name}'"), "given twice", "each name once"));
-                    }
-                }
+        for ((given, value), name) in state.iter().zip(names) {
+            let Some(name) = name else { continue };
+            let Some(&slot) = known.get(name.as_str()) else {
+                report.unexpected.push(given.clone());
+                continue;
+            };
+            check_dtype(&name, slot, value)?;
+            let expected = self.shape(slot);
+            if value.size() != expected {
+                report.mismatched.push(Mismatch { name, found: value.size(), expected });
+            } else if values.insert(name.clone(), (slot, value)).is_some() {
+                return Err(Error::option(format!("'{name}'"), "given twice", "each name once"));
             }
         }
+        let absent =
+            |name: &str| !values.contains_key(name) && report.mismatched.iter().all(|mismatch| mismatch.name != name);
         let required = slots.iter().filter(|(_, slot)| !matches!(slot, Slot::BatchesTracked(_)));
-        report.missing = required.map(|(name, _)| name).filter(|&name| !values.contains_key(name)).cloned().collect();
-        if strict {
+        report.missing = required.map(|(name, _)| name).filter(|name| absent(name)).cloned().collect();
+        if options.strict {
             self.refuse_differences(&report)?;
         }
+        if values.is_empty() && report.mismatched.is_empty() && !slots.is_empty() {
+            let found = format!("{} in the weights", sample(&given));
+            let expected = format!("names such as {}; prefix and map rename", sample(&own));
+            return Err(Error::option("no name fits:", found, expected));
+        }
         for (slot, value) in values.into_values() {
-            self.write(slot, &value)?;
+            self.write(slot, value)?;
         }
         self.discard_statistics();
         Ok(report)
     }
 
-    fn slots(&self) -> Vec<(String, Slot)> {
+    pub(crate) fn slots(&self) -> Vec<(String, Slot)> {
         let mut slots = Vec::new();
         for &entry in self.entries() {
             match entry {
@@ -100,15 +135,10 @@ impl Model {
     }
 
     fn read(&self, slot: Slot) -> Result<Tensor> {
-        let copy = |values: &Tensor| -> Result<Tensor> {
-            let mut copy = values.f_empty_like()?;
-            copy.f_copy_(values)?;
-            Ok(copy)
-        };
         match slot {
             Slot::Parameter(position) => self.parameters().read(position),
-            Slot::Mean(norm) => copy(&self.buffers().committed(norm).mean),
-            Slot::Variance(norm) => copy(&self.buffers().committed(norm).variance),
+            Slot::Mean(norm) => copy_of(&self.buffers().committed(norm).mean),
+            Slot::Variance(norm) => copy_of(&self.buffers().committed(norm).variance),
             Slot::BatchesTracked(norm) => {
                 Ok(Tensor::f_full([], self.buffers().batches_tracked(norm), (Kind::Int64, Device::Cpu))?)
             }
@@ -129,31 +159,20 @@ impl Model {
         }
     }
 
-    fn check_value(&self, name: &str, slot: Slot, value: &Tensor) -> Result<()> {
-        let (fits, expected) = match slot {
-            Slot::BatchesTracked(_) => (matches!(value.kind(), Kind::Int64 | Kind::Int), "int64"),
-            _ => (
-                matches!(value.kind(), Kind::Half | Kind::BFloat16 | Kind::Float | Kind::Double),
-                "float16, bfloat16, float32 or float64",
-            ),
-        };
-        if !fits {
-            return Err(Error::dtype(format!("'{name}'"), value.kind(), expected));
-        }
-        let shape = match slot {
+    fn shape(&self, slot: Slot) -> Vec<i64> {
+        match slot {
             Slot::Parameter(position) => self.parameters().segments()[position].shape.clone(),
             Slot::Mean(norm) | Slot::Variance(norm) => self.buffers().committed(norm).mean.size(),
             Slot::BatchesTracked(_) => vec![],
-        };
-        if value.size() != shape {
-            let expected = format!("{shape:?}, as the model '{}' has it", self.spec().name);
-            return Err(Error::shape(format!("'{name}'"), &value.size(), expected));
         }
-        Ok(())
     }
 
     fn refuse_differences(&self, report: &LoadReport) -> Result<()> {
         let model = format!("the model '{}'", self.spec().name);
+        if let Some(Mismatch { name, found, expected }) = report.mismatched.first() {
+            let expected = format!("{expected:?}, as {model} has it; with strict off the model keeps its own values");
+            return Err(Error::shape(format!("'{name}'"), found, expected));
+        }
         if let Some(name) = report.missing.first() {
             let count = report.missing.len();
             let expected =
@@ -168,4 +187,21 @@ impl Model {
         }
         Ok(())
     }
+}
+
+pub(crate) fn copy_of(values: &Tensor) -> Result<Tensor> {
+    let mut copy = values.f_empty_like()?;
+    copy.f_copy_(values)?;
+    Ok(copy)
+}
+
+fn check_dtype(name: &str, slot: Slot, value: &Tensor) -> Result<()> {
+    let (fits, expected) = match slot {
+        Slot::BatchesTracked(_) => (matches!(value.kind(), Kind::Int64 | Kind::Int), "int64"),
+        _ => (
+            matches!(value.kind(), Kind::Half | Kind::BFloat16 | Kind::Float | Kind::Double),
+            "float16, bfloat16, float32 or float64",
+        ),
+    };
+    if fits { Ok(()) } else { Err(Error::dtype(format!("'{name}'"), value.kind(), expected)) }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use flatmin_data::{DataBench, DataBenchOptions};
 use flatmin_train::{LoopBench, StepBench, StepBenchOptions, TrainBench, TrainBenchOptions};
 use napi::Env;
 use napi::bindgen_prelude::PromiseRaw;
@@ -19,9 +20,11 @@ enum Bench {
     NewStep(StepBenchOptions),
     NewTrain(TrainBenchOptions),
     NewLoop(TrainBenchOptions),
+    NewData(DataBenchOptions),
     Step(Box<StepBench>),
     Train(Box<TrainBench>),
     Loop(Box<LoopBench>),
+    Data(Box<DataBench>),
 }
 
 #[napi]
@@ -33,13 +36,15 @@ pub struct BindingBench {
 impl BindingBench {
     /// `step`: { optimizer, seed? }, the update alone on ResNet-50's parameters. `train`: { model, batch, optimizer,
     /// dtype?, seed? }, whole steps of a zoo model. `loop`: the same options, whole runs with loader and events.
-    #[napi(ts_args_type = "kind: 'step' | 'train' | 'loop', options: object")]
+    /// `data`: { folder, size, batch, threads, seed? }, batches of random resized crops.
+    #[napi(ts_args_type = "kind: 'step' | 'train' | 'loop' | 'data', options: object")]
     pub fn create(kind: String, options: Value) -> napi::Result<Self> {
         let bench = match kind.as_str() {
             "step" => Bench::NewStep(self::options("bench step", options)?),
             "train" => Bench::NewTrain(self::options("bench train", options)?),
             "loop" => Bench::NewLoop(self::options("bench loop", options)?),
-            other => return Err(wrong_option("kind", format!("'{other}'"), "'step', 'train' or 'loop'")),
+            "data" => Bench::NewData(self::options("bench data", options)?),
+            other => return Err(wrong_option("kind", format!("'{other}'"), "'step', 'train', 'loop' or 'data'")),
         };
         Ok(Self { bench: Disposable::new("bench", Arc::new(Mutex::new(bench))) })
     }
@@ -71,8 +76,13 @@ fn run(bench: &mut Bench, steps: usize) -> napi::Result<Value> {
             *bench = Bench::Loop(Box::new(LoopBench::new(options.clone()).or_throw()?));
             run(bench, steps)
         }
+        Bench::NewData(options) => {
+            *bench = Bench::Data(Box::new(DataBench::new(options).or_throw()?));
+            run(bench, steps)
+        }
         Bench::Step(bench) => to_json(&bench.run(steps).or_throw()?),
         Bench::Train(bench) => to_json(&bench.run(steps).or_throw()?),
         Bench::Loop(bench) => to_json(&bench.run(steps).or_throw()?),
+        Bench::Data(bench) => to_json(&bench.run(steps).or_throw()?),
     }
 }

@@ -1,6 +1,6 @@
 //! `BindingDataset`: images with labels. Splits, subsets and noisy copies share the pixels.
 
-use flatmin_data::{ArrayOptions, Dataset, ImageShape, Pixels, Split, SplitSize, cifar10, cifar100, digits};
+use flatmin_data::{ArrayOptions, Dataset, Frame, ImageShape, Pixels, SplitSize, digits};
 use napi::Env;
 use napi::bindgen_prelude::{Float32Array, PromiseRaw, Uint32Array};
 use napi_derive::napi;
@@ -10,7 +10,8 @@ use serde_json::Value;
 use crate::compute;
 use crate::disposable::Disposable;
 use crate::errors::{OrThrow, failure, wrong_option};
-use crate::json::{options_or_default, to_json};
+use crate::json::{options, options_or_default, to_json};
+use crate::source::Source;
 
 #[napi]
 pub struct BindingDataset {
@@ -46,18 +47,11 @@ impl BindingDataset {
         Ok(digits().or_throw()?.into())
     }
 
-    /// `split` is `train` or `test`.
-    #[napi(ts_return_type = "Promise<BindingDataset>")]
-    pub fn cifar10(env: &Env, directory: String, split: String) -> napi::Result<PromiseRaw<'_, Self>> {
-        let split = parse_split(&split)?;
-        compute::promise(env, move || Ok(cifar10(directory, split).or_throw()?.into()))
-    }
-
-    /// `split` is `train` or `test`.
-    #[napi(ts_return_type = "Promise<BindingDataset>")]
-    pub fn cifar100(env: &Env, directory: String, split: String) -> napi::Result<PromiseRaw<'_, Self>> {
-        let split = parse_split(&split)?;
-        compute::promise(env, move || Ok(cifar100(directory, split).or_throw()?.into()))
+    /// Reads a set from files: `{ type: 'cifar10', dir, split }` and the other sources.
+    #[napi(ts_args_type = "source: object", ts_return_type = "Promise<BindingDataset>")]
+    pub fn open(env: &Env, source: Value) -> napi::Result<PromiseRaw<'_, Self>> {
+        let source: Source = options("data set", source)?;
+        compute::promise(env, move || Ok(source.open().or_throw()?.into()))
     }
 
     /// Bytes, 255 is white. `shape` is [images, height, width, channels].
@@ -119,6 +113,18 @@ impl BindingDataset {
         Ok(Float32Array::new(self.set()?.pixels(index as usize).or_throw()?))
     }
 
+    /// Label of one image.
+    #[napi]
+    pub fn label(&self, index: u32) -> napi::Result<u32> {
+        self.set()?.label(index as usize).or_throw()
+    }
+
+    /// Path of one image, or its shard and member; null for images in memory.
+    #[napi(ts_return_type = "string | null")]
+    pub fn image_name(&self, index: u32) -> napi::Result<Option<String>> {
+        self.set()?.image_name(index as usize).or_throw()
+    }
+
     /// Parts of so many images each, drawn by seed, without common images.
     #[napi]
     pub fn split(&self, sizes: Vec<u32>, seed: i64) -> napi::Result<Vec<BindingDataset>> {
@@ -137,6 +143,19 @@ impl BindingDataset {
     #[napi]
     pub fn take(&self, count: u32) -> napi::Result<Self> {
         Ok(self.set()?.take(count as usize).or_throw()?.into())
+    }
+
+    /// The same image files in another size; `resize` is the shorter side before the centre is cut out.
+    #[napi]
+    pub fn with_size(&self, height: u32, width: u32, resize: u32) -> napi::Result<Self> {
+        let [height, width, resize] = [height, width, resize].map(|side| side as usize);
+        Ok(self.set()?.with_frame(Frame { height, width, resize }).or_throw()?.into())
+    }
+
+    /// Images that could not be read or decoded so far.
+    #[napi(ts_return_type = "{ count: number, messages: string[] }")]
+    pub fn faults(&self) -> napi::Result<Value> {
+        to_json(&self.set()?.faults())
     }
 
     /// Lets go of the images; they are freed once no other set and no run uses them.
@@ -159,14 +178,6 @@ impl BindingDataset {
         let shape = ImageShape { height, width, channels };
         let options = ArrayOptions { name, num_classes, class_names };
         Ok(Dataset::from_arrays(pixels, shape, labels.to_vec(), options).or_throw()?.into())
-    }
-}
-
-fn parse_split(split: &str) -> napi::Result<Split> {
-    match split {
-        "train" => Ok(Split::Train),
-        "test" => Ok(Split::Test),
-        other => Err(wrong_option("split", format!("'{other}'"), "'train' or 'test'")),
     }
 }
 

@@ -18,7 +18,14 @@ macro_rules! coded {
     )*};
 }
 
-coded!(flatmin_data::Error, flatmin_nn::Error, flatmin_optim::Error, flatmin_torch_ext::Error, flatmin_train::Error);
+coded!(
+    flatmin_analysis::Error,
+    flatmin_data::Error,
+    flatmin_nn::Error,
+    flatmin_optim::Error,
+    flatmin_torch_ext::Error,
+    flatmin_train::Error
+);
 
 impl Coded for tch::TchError {
     fn code(&self) -> &'static str {

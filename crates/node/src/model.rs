@@ -1,9 +1,9 @@
 //! `BindingModel`: making, describing and freeing a model. What it computes is in `model_compute`, its weights' ways in
-//! and out in `model_state`.
+//! and out in `model_state`, freezing and replacing in `model_parts`.
 
 use std::sync::Arc;
 
-use flatmin_nn::{Dtype, Model, ModelSpec, Normalization};
+use flatmin_nn::{Dtype, Model, ModelSpec, Normalization, ScriptOptions};
 use flatmin_train::ModelSlot;
 use napi::Env;
 use napi::bindgen_prelude::PromiseRaw;
@@ -39,7 +39,7 @@ struct LoadOptions {
 }
 
 impl BindingModel {
-    fn new(model: Model) -> napi::Result<Self> {
+    pub(crate) fn new(model: Model) -> napi::Result<Self> {
         let summary = to_json(&model.summary())?;
         let parameter_count = model.parameters().parameter_count() as i64;
         Ok(Self { slot: Disposable::new("model", ModelSlot::new(model)), summary, parameter_count })
@@ -65,6 +65,23 @@ impl BindingModel {
     pub fn load(env: &Env, path: String, options: Option<Value>) -> napi::Result<PromiseRaw<'_, Self>> {
         let LoadOptions { dtype } = options_or_default("model", options)?;
         compute::promise(env, move || Self::new(Model::load(path.as_ref(), dtype).or_throw()?))
+    }
+
+    /// A TorchScript module as a model.
+    #[napi(
+        ts_args_type = "path: string, options: { inputShape: [number, number, number], numClasses?: number, \
+                        name?: string, classNames?: string[], normalization?: { mean: number[], std: number[] } }, dtype: string",
+        ts_return_type = "Promise<BindingModel>"
+    )]
+    pub fn from_torch_script(
+        env: &Env,
+        path: String,
+        options: Value,
+        dtype: Value,
+    ) -> napi::Result<PromiseRaw<'_, Self>> {
+        let options: ScriptOptions = self::options("fromTorchScript", options)?;
+        let dtype: Dtype = self::options("dtype", dtype)?;
+        compute::promise(env, move || Self::new(Model::from_torch_script(path.as_ref(), options, dtype).or_throw()?))
     }
 
     #[napi(getter, ts_return_type = "object")]

@@ -1,9 +1,9 @@
 //! Weights of a `BindingModel`: to files and back, and as tensors by name.
 
+use flatmin_nn::{LoadOptions, Model};
 use napi::Env;
 use napi::bindgen_prelude::{ClassInstance, JsObjectValue, Object, PromiseRaw};
 use napi_derive::napi;
-use serde::Deserialize;
 use serde_json::Value;
 
 use crate::compute;
@@ -12,31 +12,28 @@ use crate::json::{options_or_default, to_json};
 use crate::model::BindingModel;
 use crate::tensor::BindingTensor;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct StrictOptions {
-    strict: bool,
-}
-
-impl Default for StrictOptions {
-    fn default() -> Self {
-        Self { strict: true }
-    }
-}
-
 #[napi]
 impl BindingModel {
-    /// Writes a safetensors file with all that `load` needs, complete or not at all.
+    /// Writes a file with all that `load` needs, complete or not at all: PyTorch's `.pt` or `.pth` by its name, else
+    /// safetensors.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn save<'env>(&self, env: &'env Env, path: String) -> napi::Result<PromiseRaw<'env, ()>> {
         let slot = self.slot()?;
         compute::promise(env, move || slot.lock().save(path.as_ref()).or_throw())
     }
 
+    /// The spec in a file that `save` wrote; null in files of other programs.
+    #[napi(catch_unwind, ts_return_type = "object | null")]
+    pub fn spec_in(path: String) -> napi::Result<Option<Value>> {
+        Model::spec_in(path.as_ref()).or_throw()?.map(|spec| to_json(&spec)).transpose()
+    }
+
     /// Reads weights by PyTorch's names. Nothing changes when they do not fit.
     #[napi(
-        ts_args_type = "path: string, options?: { strict?: boolean }",
-        ts_return_type = "Promise<{ missing: string[], unexpected: string[] }>"
+        ts_args_type = "path: string, options?: { strict?: boolean, prefix?: string, key?: string, \
+                        map?: Record<string, string | null> }",
+        ts_return_type = "Promise<{ missing: string[], unexpected: string[], \
+                          mismatched: { name: string, found: number[], expected: number[] }[] }>"
     )]
     pub fn load_weights<'env>(
         &self,
@@ -44,11 +41,11 @@ impl BindingModel {
         path: String,
         options: Option<Value>,
     ) -> napi::Result<PromiseRaw<'env, Value>> {
-        let StrictOptions { strict } = options_or_default("loadWeights", options)?;
+        let options: LoadOptions = options_or_default("loadWeights", options)?;
         let slot = self.slot()?;
         compute::promise(env, move || {
             let mut model = slot.lock_for_change().or_throw()?;
-            to_json(&model.load_weights(path.as_ref(), strict).or_throw()?)
+            to_json(&model.load_weights_with(path.as_ref(), &options).or_throw()?)
         })
     }
 
@@ -68,8 +65,10 @@ impl BindingModel {
 
     /// Copies parameters and statistics in. Nothing changes when they do not fit.
     #[napi(
-        ts_args_type = "record: Record<string, BindingTensor>, options?: { strict?: boolean }",
-        ts_return_type = "Promise<{ missing: string[], unexpected: string[] }>"
+        ts_args_type = "record: Record<string, BindingTensor>, options?: { strict?: boolean, prefix?: string, \
+                        map?: Record<string, string | null> }",
+        ts_return_type = "Promise<{ missing: string[], unexpected: string[], \
+                          mismatched: { name: string, found: number[], expected: number[] }[] }>"
     )]
     pub fn load_state_dict<'env>(
         &self,
@@ -77,7 +76,7 @@ impl BindingModel {
         record: Object,
         options: Option<Value>,
     ) -> napi::Result<PromiseRaw<'env, Value>> {
-        let StrictOptions { strict } = options_or_default("loadStateDict", options)?;
+        let options: LoadOptions = options_or_default("loadStateDict", options)?;
         let mut state = Vec::new();
         for name in Object::keys(&record)? {
             let tensor: ClassInstance<BindingTensor> = record.get_named_property(&name)?;
@@ -86,7 +85,7 @@ impl BindingModel {
         let slot = self.slot()?;
         compute::promise(env, move || {
             let mut model = slot.lock_for_change().or_throw()?;
-            to_json(&model.load_state_dict(state, strict).or_throw()?)
+            to_json(&model.load_state_dict_with(state, &options).or_throw()?)
         })
     }
 }

@@ -4,7 +4,7 @@
 //! With h = T_w g and 1/p + 1/q = 1: eps = rho T_w sign(h) |h|^(q-1) / norm_q(h)^(q-1), so that norm_p(T_w^-1 eps) = rho and
 //! the gain is rho norm_q(h) (Foret 2021, equation 2, and Kwon 2021, equation 9, for a diagonal T_w).
 
-use flatmin_nn::Gradients;
+use flatmin_nn::{Gradients, ParameterArena};
 use flatmin_torch_ext::Generator;
 use flatmin_torch_ext::cpu::{GradientNorms, Mask, MaskUnit, Origin, Shape, split_mix};
 
@@ -79,7 +79,7 @@ impl<O: BaseOptimizer> Sam<O> {
             let norm = kernels::norms(self.flat_metric(), parameters, &direction).scaled;
             // T_w needs the filters' norms; the direction is not a gradient.
             kernels::norms(self.metric(), parameters, &direction);
-            let coefficients = lengths(setting, norm, 0.0);
+            let coefficients = lengths(&setting.radii(), norm, 0.0);
             let displacement = displacement(Shape::Linear, coefficients);
             return Ok(kernels::perturb(self.metric(), parameters, &direction, &displacement));
         }
@@ -88,7 +88,7 @@ impl<O: BaseOptimizer> Sam<O> {
         let Some((_, momentum)) = momentum else { return Ok(None) };
         let direction = Mix::of_arena(momentum).scaled(-1.0);
         let norm = kernels::norms(self.metric(), parameters, &direction).scaled;
-        let coefficients = lengths(setting, norm, self.config.guard);
+        let coefficients = lengths(&setting.radii(), norm, self.config.guard);
         let displacement = displacement(Shape::Quadratic, coefficients);
         Ok(kernels::perturb(self.metric(), parameters, &direction, &displacement))
     }
@@ -125,27 +125,48 @@ impl<O: BaseOptimizer> Sam<O> {
         }
     }
 
-    /// The point of the ball where the loss is largest to first order.
     fn worst(&self, setting: &Setting<'_>, direction: &Mix<'_>, norms: GradientNorms) -> (Shape, Vec<f64>) {
-        match self.config.p {
-            PNorm::Infinite(_) => (Shape::Sign, setting.radii()),
-            PNorm::Finite(2.0) => (Shape::Quadratic, lengths(setting, norms.scaled, self.config.guard)),
-            PNorm::Finite(p) => {
-                let q = p / (p - 1.0);
-                let norm = kernels::dual_norm(self.metric(), setting.parameters, direction, q);
-                let guard = if norm.largest == 0.0 { 0.0 } else { self.config.guard / norm.largest };
-                let coefficients = setting.radii().into_iter().map(|radius| match norm.relative {
-                    0.0 => 0.0,
-                    relative => radius / (relative + guard).powf(q - 1.0),
-                });
-                (Shape::Power { unit: norm.largest, exponent: q - 1.0 }, coefficients.collect())
-            }
+        let ball = Ball { p: self.config.p, guard: self.config.guard, radii: &setting.radii() };
+        worst(self.metric(), setting.parameters, &ball, direction, norms)
+    }
+}
+
+/// A ball norm_p(T_w^-1 eps) <= rho.
+pub(crate) struct Ball<'a> {
+    pub p: PNorm,
+    /// Added to the norm that is divided by.
+    pub guard: f64,
+    /// rho, by parameter group.
+    pub radii: &'a [f64],
+}
+
+/// The point of the ball where the loss is largest to first order.
+pub(crate) fn worst(
+    metric: Metric<'_>,
+    parameters: &ParameterArena,
+    ball: &Ball<'_>,
+    direction: &Mix<'_>,
+    norms: GradientNorms,
+) -> (Shape, Vec<f64>) {
+    let &Ball { p, guard, radii } = ball;
+    match p {
+        PNorm::Infinite(_) => (Shape::Sign, radii.to_vec()),
+        PNorm::Finite(2.0) => (Shape::Quadratic, lengths(radii, norms.scaled, guard)),
+        PNorm::Finite(p) => {
+            let q = p / (p - 1.0);
+            let norm = kernels::dual_norm(metric, parameters, direction, q);
+            let guard = if norm.largest == 0.0 { 0.0 } else { guard / norm.largest };
+            let coefficients = radii.iter().map(|&radius| match norm.relative {
+                0.0 => 0.0,
+                relative => radius / (relative + guard).powf(q - 1.0),
+            });
+            (Shape::Power { unit: norm.largest, exponent: q - 1.0 }, coefficients.collect())
         }
     }
 }
 
 /// rho / norm for each group; 0 if the norm is.
-fn lengths(setting: &Setting<'_>, norm: f64, guard: f64) -> Vec<f64> {
-    let length = |radius: f64| if norm == 0.0 { 0.0 } else { radius / (norm + guard) };
-    setting.radii().into_iter().map(length).collect()
+fn lengths(radii: &[f64], norm: f64, guard: f64) -> Vec<f64> {
+    let length = |&radius: &f64| if norm == 0.0 { 0.0 } else { radius / (norm + guard) };
+    radii.iter().map(length).collect()
 }

@@ -178,8 +178,7 @@ impl Averaging {
     /// # Errors
     /// If there is no memory.
     pub fn new(config: AverageConfig, model: &Model) -> Result<Self> {
-        let model = Model::new(model.spec().clone(), model.dtype(), 0)?;
-        Ok(Self { config, model, count: AverageCount::default() })
+        Ok(Self { config, model: model.twin()?, count: AverageCount::default() })
     }
 
     pub fn config(&self) -> &AverageConfig {

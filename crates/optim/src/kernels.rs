@@ -112,6 +112,41 @@ pub fn perturb(
     with_real!(parameters.dtype(), run(metric, parameters, direction, displacement))
 }
 
+/// arena += displacement, where an arena takes the place of the weights that the network reads.
+pub fn displace(
+    metric: Metric<'_>,
+    parameters: &ParameterArena,
+    direction: &Mix<'_>,
+    shape: Shape,
+    coefficients: &[f64],
+    arena: &Tensor,
+) {
+    fn run<T: Real>(
+        metric: Metric<'_>,
+        parameters: &ParameterArena,
+        direction: &Mix<'_>,
+        shape: Shape,
+        coefficients: &[f64],
+        arena: &Tensor,
+    ) {
+        let perturbation = cpu::Perturbation {
+            shape,
+            coefficients,
+            eta: metric.eta,
+            filter_scales: Slab::of(metric.filter_scales),
+            origin: Origin::Working,
+            mask: None,
+            half_factor: 1.0,
+            round_trip: false,
+        };
+        let (layout, master) = (metric.layout, Slab::of(parameters.master()));
+        direction.run::<T, _>(layout, parameters, |blend| {
+            cpu::perturb(layout, master, blend, Working::new(Slab::of(arena), None), &perturbation);
+        });
+    }
+    with_real!(parameters.dtype(), run(metric, parameters, direction, shape, coefficients, arena));
+}
+
 /// working = master.
 pub fn restore(layout: &Layout, parameters: &ParameterArena) {
     fn run<T: Real>(layout: &Layout, parameters: &ParameterArena) {

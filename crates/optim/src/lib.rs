@@ -11,6 +11,7 @@ mod group;
 mod kernels;
 mod loss;
 mod mix;
+mod neighbourhood;
 mod optimizer;
 mod rounding;
 mod sam;
@@ -21,12 +22,13 @@ mod step;
 
 pub use averaging::{AverageConfig, AverageCount, AverageStatistics, Averaging};
 pub use config::{
-    Adaptive, BaseConfig, BatchNormPolicy, Clip, Decay, GroupConfig, MaskBy, Masks, MetricsFrom, OptimizerConfig,
-    PNorm, ParameterKind, Perturb, Reduction, Restore, Scale, SharpnessConfig, Variant,
+    Adaptive, BallConfig, BaseConfig, BatchNormPolicy, Clip, Decay, GroupConfig, MaskBy, Masks, MetricsFrom,
+    OptimizerConfig, PNorm, ParameterKind, Perturb, Reduction, Restore, Scale, SharpnessConfig, Variant,
 };
 pub use error::{Error, Result};
 pub use group::{Factors, Group};
 pub use loss::{Loss, Target};
+pub use neighbourhood::{Neighbourhood, Noise};
 pub use optimizer::{Optimizer, Phase, StepInfo};
 pub use rounding::Rounding;
 pub use sam::Plan;

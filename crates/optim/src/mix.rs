@@ -43,7 +43,7 @@ impl<'a> Mix<'a> {
         Self::one(Source::Gradients(gradients))
     }
 
-    /// A state arena, as if it were a gradient of every parameter.
+    /// A state arena, as if it were a gradient of every parameter that is trained.
     pub fn of_arena(arena: &'a Tensor) -> Self {
         Self::one(Source::Arena(arena))
     }
@@ -96,7 +96,9 @@ impl<'a> Mix<'a> {
     ) -> R {
         let table = |source| match source {
             Source::Gradients(gradients) => GradientTable::<T>::new(gradients.tensors()),
-            Source::Arena(arena) => GradientTable::of_arena(layout, Slab::of(arena)),
+            Source::Arena(arena) => {
+                GradientTable::of_arena(layout, Slab::of(arena)).retain(|position| parameters.is_trainable(position))
+            }
             Source::Weights(At::Master) => GradientTable::of_arena(layout, Slab::of(parameters.master())),
             Source::Weights(At::Working) => GradientTable::of_working(layout, working(parameters)),
         };

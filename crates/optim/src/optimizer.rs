@@ -174,11 +174,12 @@ impl Optimizer {
 
     /// The parameters whose gradients the next first pass needs, by position; None: all of them. An ascent over a part of
     /// the parameters leaves it to the second pass to differentiate with respect to the others.
-    pub(crate) fn first_pass_inputs(&self) -> Option<Vec<usize>> {
+    pub(crate) fn first_pass_inputs(&self, parameters: &ParameterArena) -> Option<Vec<usize>> {
         let Wrapped::Sam(sam) = &self.wrapped else { return None };
         match (self.plan()?, sam.perturbed_positions()) {
-            (Plan::Both, Some(positions)) if !sam.config().variant.keeps_first() && !positions.is_empty() => {
-                Some(positions)
+            (Plan::Both, Some(mut positions)) if !sam.config().variant.keeps_first() => {
+                positions.retain(|&position| parameters.is_trainable(position));
+                (!positions.is_empty()).then_some(positions)
             }
             _ => None,
         }

@@ -9,7 +9,7 @@ use flatmin_torch_ext::cpu::{Geometry, Layout, SegmentLayout, split_mix, uniform
 use tch::{Device, Tensor};
 
 use crate::base::BaseOptimizer;
-use crate::config::{OptimizerConfig, Scale, SharpnessConfig, Variant};
+use crate::config::{BallConfig, OptimizerConfig, Scale, SharpnessConfig, Variant};
 use crate::error::Result;
 use crate::kernels::Metric;
 
@@ -63,17 +63,8 @@ impl<O: BaseOptimizer> Sam<O> {
             None => true,
             Some(index) => config.groups[index].perturb.unwrap_or(true),
         };
-        let cut = |geometry: &dyn Fn(&Segment) -> Geometry| {
-            let segments = parameters.segments().iter().zip(groups).map(|(segment, &group)| SegmentLayout {
-                geometry: geometry(segment),
-                perturbed: perturbed(group) && sharpness.perturb.includes(segment),
-                ..plain_segment(segment, parameters.dtype(), group)
-            });
-            Layout::new(segments.collect())
-        };
-        let layout = cut(&|segment| geometry(sharpness, segment));
-        let flat = cut(&|_| Geometry::Plain);
-        let filter_scales = Tensor::f_zeros([layout.filters() as i64], (parameters.master().kind(), Device::Cpu))?;
+        let placed: Vec<Place> = groups.iter().map(|&group| Place { group, perturbed: perturbed(group) }).collect();
+        let Layouts { layout, flat, filter_scales } = Layouts::new(&sharpness.ball(), parameters, &placed)?;
         let config = sharpness.clone();
         Ok(Self { base, config, layout, flat, filter_scales, first: None, friendly: None, look: None })
     }
@@ -151,6 +142,40 @@ impl<O: BaseOptimizer> Sam<O> {
     }
 }
 
+/// The parameter group of a segment, and whether the group takes part in perturbations.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub group: usize,
+    pub perturbed: bool,
+}
+
+/// How arenas are cut for perturbations.
+pub(crate) struct Layouts {
+    pub layout: Layout,
+    /// The same cut and the same perturbed segments with T_w = 1.
+    pub flat: Layout,
+    /// Room for one number a filter.
+    pub filter_scales: Tensor,
+}
+
+impl Layouts {
+    /// `places` has an entry for each segment.
+    pub fn new(ball: &BallConfig, parameters: &ParameterArena, places: &[Place]) -> Result<Self> {
+        let cut = |geometry: &dyn Fn(&Segment) -> Geometry| {
+            let segments = parameters.segments().iter().zip(places).map(|(segment, place)| SegmentLayout {
+                geometry: geometry(segment),
+                perturbed: place.perturbed && ball.perturb.includes(segment),
+                ..plain_segment(segment, parameters.dtype(), place.group)
+            });
+            Layout::new(segments.collect())
+        };
+        let layout = cut(&|segment| geometry(ball, segment));
+        let flat = cut(&|_| Geometry::Plain);
+        let filter_scales = Tensor::f_zeros([layout.filters() as i64], (parameters.master().kind(), Device::Cpu))?;
+        Ok(Self { layout, flat, filter_scales })
+    }
+}
+
 /// The arena in this place, made if there is none.
 pub(crate) fn ensure<'a>(place: &'a mut Option<Tensor>, parameters: &ParameterArena) -> Result<&'a Tensor> {
     if place.is_none() {
@@ -165,7 +190,7 @@ pub(crate) fn plain_segment(segment: &Segment, dtype: Dtype, group: usize) -> Se
     SegmentLayout { offset, len, geometry: Geometry::Plain, group, perturbed: false, half }
 }
 
-fn geometry(config: &SharpnessConfig, segment: &Segment) -> Geometry {
+fn geometry(config: &BallConfig, segment: &Segment) -> Geometry {
     let filter = || Geometry::Filter { len: segment.len / segment.shape[0] as usize };
     match (config.scale, segment.shape.len()) {
         (Scale::None, _) => Geometry::Plain,

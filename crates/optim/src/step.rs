@@ -136,7 +136,7 @@ impl Batch<'_> {
     ) -> Result<StepOutcome> {
         let part = ((sharpness.ascent_fraction * self.len() as f64).ceil() as i64).clamp(1, self.len());
         let selects = matches!(sharpness.variant, Variant::Esam { gamma, .. } if gamma < 1.0);
-        let inputs = optimizer.first_pass_inputs();
+        let inputs = optimizer.first_pass_inputs(model.parameters());
         let (first, losses) = match selects {
             true => self.pass_with_losses(model)?,
             false => (self.pass(model, part, AT_W, inputs.as_deref())?, None),

@@ -9,24 +9,6 @@ use flatmin_optim::{Loss, Optimizer, OptimizerConfig, Plan, StepOptions, Target,
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor, no_grad};
 
-fn variants() -> Vec<(&'static str, Value)> {
-    let variant = |kind: &str| json!({ "rho": 0.2, "seed": 5, "variant": { "type": kind } });
-    let mut all: Vec<(&str, Value)> =
-        ["gsam", "looksam", "esam", "grst", "wsam", "fsam", "msam", "random", "extragradient"]
-            .into_iter()
-            .map(|kind| (kind, variant(kind)))
-            .collect();
-    all.push(("every-k", json!({ "rho": 0.2, "interval": 3 })));
-    all.push(("rst", json!({ "rho": 0.2, "probability": 0.5, "seed": 1 })));
-    all.push(("part-of-batch", json!({ "rho": 0.2, "ascentFraction": 0.25 })));
-    all.push(("m-sharpness", json!({ "rho": 0.2, "microBatch": 5 })));
-    all.push(("inner steps", json!({ "rho": 0.2, "innerSteps": 3 })));
-    all.push(("sam-on", json!({ "rho": 0.2, "perturb": "norms" })));
-    all.push(("filter-wise p", json!({ "rho": 0.2, "scale": "filter", "p": 4.0, "eta": 0.01 })));
-    all.push(("infinity", json!({ "rho": 0.01, "p": "inf", "scale": "element", "adaptive": "all" })));
-    all
-}
-
 fn momentum_and_state(model: &Model, optimizer: &Optimizer) -> Vec<(String, Vec<u64>)> {
     let state = optimizer.state_dict(model.parameters()).unwrap();
     state.iter().map(|(name, tensor)| (name.clone(), bits(tensor))).collect()

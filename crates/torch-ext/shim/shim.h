@@ -52,6 +52,21 @@ int flatmin_set_flush_denormal(int on);
 const char* flatmin_cpu_capability(void);
 const char* flatmin_torch_version(void);
 
+// script.cpp
+// A place is a parameter or buffer of a module; the caller keeps within flatmin_script_count.
+char* flatmin_script_load(const char* path, void** out);
+char* flatmin_script_copy(void* script, void** out);
+char* flatmin_script_bytes(void* script, at::Tensor** out);
+void flatmin_script_free(void* script);
+int64_t flatmin_script_count(void* script);
+const char* flatmin_script_name(void* script, int64_t place);
+int flatmin_script_is_parameter(void* script, int64_t place);
+char* flatmin_script_get(void* script, int64_t place, at::Tensor** out);
+char* flatmin_script_set(void* script, int64_t place, const at::Tensor* value);
+char* flatmin_script_train(void* script, int on);
+char* flatmin_script_evaluate_owner(void* script, int64_t place);
+char* flatmin_script_forward(void* script, const at::Tensor* input, at::Tensor** out);
+
 // tensor.cpp
 void flatmin_bump_version(const at::Tensor* tensor);
 void flatmin_clear_grad(at::Tensor* tensor);

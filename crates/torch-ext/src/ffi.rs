@@ -68,6 +68,19 @@ unsafe extern "C" {
     pub fn flatmin_cpu_capability() -> *const c_char;
     pub fn flatmin_torch_version() -> *const c_char;
 
+    pub fn flatmin_script_load(path: *const c_char, out: *mut *mut c_void) -> *mut c_char;
+    pub fn flatmin_script_copy(script: *mut c_void, out: *mut *mut c_void) -> *mut c_char;
+    pub fn flatmin_script_bytes(script: *mut c_void, out: *mut *mut C_tensor) -> *mut c_char;
+    pub fn flatmin_script_free(script: *mut c_void);
+    pub fn flatmin_script_count(script: *mut c_void) -> i64;
+    pub fn flatmin_script_name(script: *mut c_void, place: i64) -> *const c_char;
+    pub fn flatmin_script_is_parameter(script: *mut c_void, place: i64) -> c_int;
+    pub fn flatmin_script_get(script: *mut c_void, place: i64, out: *mut *mut C_tensor) -> *mut c_char;
+    pub fn flatmin_script_set(script: *mut c_void, place: i64, value: *const C_tensor) -> *mut c_char;
+    pub fn flatmin_script_train(script: *mut c_void, on: c_int) -> *mut c_char;
+    pub fn flatmin_script_evaluate_owner(script: *mut c_void, place: i64) -> *mut c_char;
+    pub fn flatmin_script_forward(script: *mut c_void, input: *const C_tensor, out: *mut *mut C_tensor) -> *mut c_char;
+
     pub fn flatmin_bump_version(tensor: *const C_tensor);
     pub fn flatmin_clear_grad(tensor: *mut C_tensor);
     pub fn flatmin_set_grad(tensor: *mut C_tensor, grad: *const C_tensor);

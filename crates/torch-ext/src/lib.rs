@@ -7,6 +7,7 @@ mod ffi;
 mod generator;
 mod norm_act;
 mod runtime;
+mod script;
 mod tensor;
 
 pub mod cpu;
@@ -18,4 +19,5 @@ pub use norm_act::{BatchNorm, batch_norm_relu};
 pub use runtime::{
     configure, cpu_capability, num_threads, parallel_for, set_flush_denormal, set_num_threads, torch_version,
 };
+pub use script::{ScriptModule, ScriptTensor};
 pub use tensor::{bump_version, channels_last, clear_grad, set_grad};

@@ -149,6 +149,7 @@ mod tests {
 
     fn step(step: u64) -> Event {
         Event::Step(StepEvent {
+            data_seconds: 0.0,
             epoch: 1,
             step,
             total_steps: 9,

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use flatmin_data::{ColorJitter, Crop, Normalization, Policy, RandomErasing, ResizedCrop, Transform};
 use flatmin_optim::{AverageConfig, Loss};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::metrics::Metric;
@@ -44,9 +46,12 @@ pub struct TrainConfig {
     /// What evaluations report beside loss, accuracy and top-5. Default: nothing.
     #[serde(default)]
     pub metrics: Vec<Metric>,
-    /// Where config.json, events.jsonl and checkpoints/ go. Default: nowhere.
+    /// Where config.json, events.jsonl, steps.jsonl and checkpoints/ go. Default: nowhere.
     #[serde(default)]
     pub run_dir: Option<PathBuf>,
+    /// What the run runs on, for config.json: hardware, versions. Default: nothing.
+    #[serde(default, skip_serializing)]
+    pub environment: Option<Value>,
     #[serde(default)]
     pub checkpoint: CheckpointPolicy,
     /// An average of the weights, kept beside them. Default: none.
@@ -73,9 +78,9 @@ pub struct TrainConfig {
     /// Threads of the tensor operations. Default: libtorch's choice, one a core.
     #[serde(default)]
     pub threads: Option<i32>,
-    /// Threads that prepare batches; 0: the training thread itself. Default 1.
-    #[serde(default = "default_loader_threads")]
-    pub loader_threads: usize,
+    /// Threads that prepare batches; 0: the training thread itself. Default: 1 for images in memory, one a core for files.
+    #[serde(default)]
+    pub loader_threads: Option<usize>,
 }
 
 /// Random changes of the training images.
@@ -84,8 +89,18 @@ pub struct TrainConfig {
 pub struct Augment {
     /// Pad by so many black pixels and crop at a random place. Default: off.
     pub pad_crop: Option<usize>,
+    /// Show a random part of each image, scaled to its size. Default: off. Not with `pad_crop`.
+    pub resized_crop: Option<ResizedCrop>,
     /// Mirror every other image. Default false.
     pub flip: bool,
+    /// Random changes of brightness, contrast, saturation and hue. Default: off.
+    pub color_jitter: Option<ColorJitter>,
+    /// AutoAugment, RandAugment or TrivialAugment. Default: off.
+    pub policy: Option<Policy>,
+    /// Blank a random rectangle of some images. Default: off.
+    pub erasing: Option<RandomErasing>,
+    /// Blank a square of so many pixels in each image. Default: off.
+    pub cutout: Option<usize>,
     /// alpha of mixup (Zhang 2018), for lambda ~ Beta(alpha, alpha). Default: off.
     pub mixup: Option<f64>,
     /// alpha of cutmix (Yun 2019). Default: off.
@@ -98,7 +113,19 @@ pub struct Augment {
 
 impl Default for Augment {
     fn default() -> Self {
-        Self { pad_crop: None, flip: false, mixup: None, cutmix: None, mix_probability: 1.0, switch_probability: 0.5 }
+        Self {
+            pad_crop: None,
+            resized_crop: None,
+            flip: false,
+            color_jitter: None,
+            policy: None,
+            erasing: None,
+            cutout: None,
+            mixup: None,
+            cutmix: None,
+            mix_probability: 1.0,
+            switch_probability: 0.5,
+        }
     }
 }
 
@@ -153,12 +180,22 @@ fn default_step_event_ms() -> u64 {
     50
 }
 
-fn default_loader_threads() -> usize {
-    1
-}
-
 impl Augment {
+    /// What is done to each image; mixing is done to batches.
+    pub fn transform(&self, normalization: Normalization) -> Transform {
+        let Self { pad_crop, resized_crop, flip, color_jitter, policy, erasing, cutout, .. } = *self;
+        let crop = match (resized_crop, pad_crop) {
+            (Some(crop), _) => Crop::Resized(crop),
+            (None, Some(padding)) => Crop::Pad(padding),
+            (None, None) => Crop::Centre,
+        };
+        Transform { crop, flip, color_jitter, policy, normalization, erasing, cutout }
+    }
+
     fn validate(&self) -> Result<()> {
+        if self.resized_crop.is_some() && self.pad_crop.is_some() {
+            return Err(Error::option("augment.padCrop", "given, and resizedCrop, too", "one of them"));
+        }
         for (option, alpha) in [("augment.mixup", self.mixup), ("augment.cutmix", self.cutmix)] {
             if let Some(alpha) = alpha.filter(|alpha| !(alpha.is_finite() && *alpha > 0.0)) {
                 return Err(Error::option(option, alpha, "a finite number above 0, or nothing"));
@@ -189,6 +226,7 @@ impl TrainConfig {
             augment: Augment::default(),
             metrics: Vec::new(),
             run_dir: None,
+            environment: None,
             checkpoint: CheckpointPolicy::default(),
             average: None,
             non_finite: NonFinite::default(),
@@ -198,7 +236,7 @@ impl TrainConfig {
             await_epoch_end: false,
             step_event_ms: default_step_event_ms(),
             threads: None,
-            loader_threads: default_loader_threads(),
+            loader_threads: None,
         }
     }
 
@@ -274,7 +312,8 @@ mod tests {
         let mut config = TrainConfig::new(3);
         config.schedule.warmup_epochs = 0.1 + 0.2;
         config.rho_schedule = Some(ScheduleConfig::new(Shape::Lr { min: 0.1 + 0.2 }));
-        config.augment.pad_crop = Some(4);
+        config.augment.resized_crop = Some(ResizedCrop::default());
+        config.augment.policy = Some(Policy::RandAugment { operations: 2, magnitude: 9 });
         config.run_dir = Some("runs/a".into());
         let text = serde_json::to_string(&config).unwrap();
         assert_eq!(serde_json::from_str::<TrainConfig>(&text).unwrap(), config);
@@ -294,6 +333,7 @@ mod tests {
             (r#"{"epochs":1,"momentumSchedule":{"type":"exponential","gamma":1.1}}"#, "momentumSchedule.gamma"),
             (r#"{"epochs":1,"schedule":{"type":"oneCycle"},"momentumSchedule":{"type":"cosine"}}"#, "cycleMomentum"),
             (r#"{"epochs":1,"augment":{"mixup":0}}"#, "augment.mixup"),
+            (r#"{"epochs":1,"augment":{"padCrop":4,"resizedCrop":{}}}"#, "augment.padCrop"),
             (r#"{"epochs":1,"augment":{"switchProbability":2}}"#, "augment.switchProbability"),
             (r#"{"epochs":1,"average":{"type":"swa","startEpoch":2}}"#, "average.startEpoch"),
             (r#"{"epochs":1,"accumulate":0}"#, "accumulate"),

@@ -1,11 +1,19 @@
-//! How a run is steered from outside: stop, abort, and the answers it waits for at the ends of epochs.
+//! How a run is steered from outside: stop, abort, and the answers it waits for at the ends of epochs. Another process
+//! stops it with a file: that works from any program, and over a network file system.
 
+use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use serde::Deserialize;
 
+use crate::channel::StepPacer;
 use crate::events::EndReason;
+
+/// Looking for a file takes microseconds, but not on every file system.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// The answer to an epoch event of a run with `awaitEpochEnd`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
@@ -21,6 +29,19 @@ pub struct Acknowledgement {
 struct State {
     halt: Option<EndReason>,
     answers: std::collections::VecDeque<Acknowledgement>,
+    stop_file: Option<StopFile>,
+}
+
+struct StopFile {
+    path: PathBuf,
+    pacer: StepPacer,
+}
+
+impl StopFile {
+    /// True once the file lies there; it is taken away, so that the run can be resumed.
+    fn found(&mut self) -> bool {
+        self.pacer.due(Instant::now()) && fs::remove_file(&self.path).is_ok()
+    }
 }
 
 /// Shared by the run's handle and its thread.
@@ -35,9 +56,18 @@ impl Control {
         changed.notify_all();
     }
 
+    /// From now on a file of that name stops the run.
+    pub fn heed(&self, path: PathBuf) {
+        self.0.0.lock().stop_file = Some(StopFile { path, pacer: StepPacer::new(LOOK_EVERY) });
+    }
+
     /// Why the loop should end, if it should.
     pub fn halted(&self) -> Option<EndReason> {
-        self.0.0.lock().halt
+        let mut state = self.0.0.lock();
+        if state.halt.is_none() && state.stop_file.as_mut().is_some_and(StopFile::found) {
+            state.halt = Some(EndReason::Stopped);
+        }
+        state.halt
     }
 
     pub fn acknowledge(&self, answer: Acknowledgement) {
@@ -72,6 +102,18 @@ mod tests {
         assert_eq!(control.halted(), None);
         control.halt(EndReason::Stopped);
         control.halt(EndReason::Aborted);
+        assert_eq!(control.halted(), Some(EndReason::Stopped));
+    }
+
+    #[test]
+    fn a_file_stops_and_is_taken_away() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("stop");
+        let control = Control::default();
+        fs::write(&path, "").unwrap();
+        control.heed(path.clone());
+        assert_eq!(control.halted(), Some(EndReason::Stopped));
+        assert!(!path.exists());
         assert_eq!(control.halted(), Some(EndReason::Stopped));
     }
 

@@ -1,8 +1,8 @@
 //! Measures a model on a data set: loss and metrics, with running statistics and no gradients.
 
-use flatmin_data::{Dataset, Loader, LoaderOptions, Transform};
-use flatmin_nn::{Model, Pass};
-use flatmin_optim::Loss;
+use flatmin_data::{Dataset, ImageShape, Loader, LoaderOptions, Transform};
+use flatmin_nn::{Dtype, Model, Pass};
+use flatmin_optim::{Loss, Target};
 use serde::Deserialize;
 use tch::{Kind, Tensor, no_grad};
 
@@ -25,8 +25,8 @@ pub struct EvaluateOptions {
     pub limit: Option<usize>,
     /// Default: the model's, or, if it has none, the data set's.
     pub normalization: Option<Normalization>,
-    /// Default 1.
-    pub loader_threads: usize,
+    /// Default: 1 for images in memory, one a core for files.
+    pub loader_threads: Option<usize>,
 }
 
 impl Default for EvaluateOptions {
@@ -37,7 +37,7 @@ impl Default for EvaluateOptions {
             metrics: Vec::new(),
             limit: None,
             normalization: None,
-            loader_threads: 1,
+            loader_threads: None,
         }
     }
 }
@@ -52,42 +52,82 @@ pub fn evaluate(
     options: &EvaluateOptions,
     interrupted: &dyn Fn() -> bool,
 ) -> Result<Option<Evaluation>> {
-    check_fit(model.spec(), dataset)?;
-    let normalization = match &options.normalization {
-        Some(normalization) => for_data(normalization),
-        None => input_normalization(model.spec(), dataset),
-    };
-    let dataset = match options.limit {
-        Some(limit) => dataset.take(limit)?,
-        None => dataset.clone(),
-    };
-    let shape = dataset.shape();
-    let loader = Loader::new(
-        dataset,
-        LoaderOptions {
-            batch_size: options.batch_size,
-            threads: options.loader_threads,
-            ..LoaderOptions::new(Transform::plain(normalization))
-        },
-    )?;
+    let batches = EvaluationBatches::new(model, dataset, options)?;
     let classes = model.spec().num_classes as usize;
     let mut sums = Accumulator::new(classes, &options.metrics);
-    for batch in loader.epoch(0, 0) {
+    for batch in batches.iter() {
         if interrupted() {
             return Ok(None);
         }
-        let batch = batch?;
-        let (images, target) = tensors(&batch, shape, model.dtype())?;
+        let EvaluationBatch { images, target, labels } = batch?;
         let (logits, loss) = no_grad(|| -> Result<(Tensor, Tensor)> {
             let logits = model.forward(&images, Pass::Eval)?;
             let loss = options.loss.apply(&logits, &target)?;
             Ok((logits, loss))
         })?;
         let logits = Vec::<f64>::try_from(logits.f_to_kind(Kind::Double)?.f_contiguous()?.f_view([-1])?)?;
-        sums.add(&logits, &batch.labels, loss.f_double_value(&[])?);
-        loader.recycle(batch);
+        sums.add(&logits, &labels, loss.f_double_value(&[])?);
     }
     Ok(Some(sums.finish()))
+}
+
+/// The images of a data set as a model reads them, in order and never changed, as often as they are asked for.
+pub struct EvaluationBatches {
+    loader: Loader,
+    shape: ImageShape,
+    dtype: Dtype,
+}
+
+/// Images `[batch, channels, height, width]` with their classes.
+#[derive(Debug)]
+pub struct EvaluationBatch {
+    pub images: Tensor,
+    pub target: Target,
+    pub labels: Vec<i64>,
+}
+
+impl EvaluationBatches {
+    /// Reads batch size, limit, normalization and loader threads of the options.
+    ///
+    /// # Errors
+    /// As [`evaluate`].
+    pub fn new(model: &Model, dataset: &Dataset, options: &EvaluateOptions) -> Result<Self> {
+        check_fit(model.spec(), dataset)?;
+        let normalization = match &options.normalization {
+            Some(normalization) => for_data(normalization),
+            None => input_normalization(model.spec(), dataset),
+        };
+        let dataset = match options.limit {
+            Some(limit) => dataset.take(limit)?,
+            None => dataset.clone(),
+        };
+        let shape = dataset.shape();
+        let threads = options.loader_threads.unwrap_or_else(|| dataset.suggested_threads());
+        let loader = Loader::new(
+            dataset,
+            LoaderOptions {
+                batch_size: options.batch_size,
+                threads,
+                ..LoaderOptions::new(Transform::plain(normalization))
+            },
+        )?;
+        Ok(Self { loader, shape, dtype: model.dtype() })
+    }
+
+    /// Images of all batches together.
+    pub fn images(&self) -> usize {
+        self.loader.dataset().len()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Result<EvaluationBatch>> + '_ {
+        self.loader.epoch(0, 0).map(|batch| {
+            let mut batch = batch?;
+            let (images, target) = tensors(&batch, self.shape, self.dtype)?;
+            let labels = std::mem::take(&mut batch.labels);
+            self.loader.recycle(batch);
+            Ok(EvaluationBatch { images, target, labels })
+        })
+    }
 }
 
 /// # Errors

@@ -26,6 +26,9 @@ pub struct StartEvent {
     /// Steps of the whole run, those of before a resume included.
     pub steps: u64,
     pub epochs: u64,
+    pub steps_per_epoch: u64,
+    /// Steps done before, for a run that goes on from a checkpoint.
+    pub steps_done: u64,
     /// Trainable numbers of the model.
     pub parameters: u64,
     pub seed: u64,
@@ -63,6 +66,8 @@ pub struct StepEvent {
     pub weight_norm: Option<f64>,
     /// Mean of the epoch so far.
     pub images_per_second: f64,
+    /// Time the loop waited for data in the epoch so far.
+    pub data_seconds: f64,
     /// Time the remaining steps will take, evaluations not counted.
     pub eta_seconds: f64,
     /// Since the run began.
@@ -121,6 +126,8 @@ pub struct EpochEvent {
     pub memory_bytes: Option<u64>,
     /// In this epoch.
     pub skipped_steps: u64,
+    /// Training images that could not be read or decoded since the data set was opened.
+    pub bad_images: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
 }

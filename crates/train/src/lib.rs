@@ -34,7 +34,7 @@ pub use channel::EventReceiver;
 pub use config::{Augment, CheckpointPolicy, NonFinite, StepMetric, TrainConfig};
 pub use control::Acknowledgement;
 pub use error::{Error, Result};
-pub use evaluate::{EvaluateOptions, evaluate};
+pub use evaluate::{EvaluateOptions, EvaluationBatch, EvaluationBatches, check_fit, evaluate};
 pub use events::{
     AveragedScores, Best, CheckpointEvent, CheckpointKind, EndEvent, EndReason, EpochEvent, Event, RunResult,
     StartEvent, StepEvent, TrainScores,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use flatmin_data::{Dataset, Loader, LoaderOptions, Transform};
+use flatmin_data::{Dataset, Loader, LoaderOptions};
 use flatmin_optim::{Averaging, Factors, Phase};
 use flatmin_torch_ext::{num_threads, set_flush_denormal, set_num_threads};
 use parking_lot::Mutex;
@@ -145,12 +145,17 @@ impl Setup {
         let progress = self.prepare(checkpoint.as_ref())?;
         let loader = self.loader()?;
         let per_epoch = loader.len() as u64;
+        // Threads go on from one epoch to the next, so the first batches of an epoch are ready when it begins.
+        let batches = loader.epochs(progress.epoch..self.config.epochs, progress.batch as usize);
         let averaged = self.averaged(checkpoint.as_ref(), per_epoch)?;
         let planned = per_epoch * self.config.epochs;
         let total_steps = self.config.max_steps.map_or(planned, |steps| steps.min(planned));
         let schedules = Schedules::new(&self.config, per_epoch, total_steps);
         schedules.check(Own::of(&self.optimizer.lock()))?;
-        let run_dir = self.run_dir(resumed_from.as_deref(), progress.epoch)?;
+        let run_dir = self.run_dir(resumed_from.as_deref(), &progress)?;
+        if let Some(run_dir) = &run_dir {
+            self.control.heed(run_dir.stop_file());
+        }
         Ok(Trainer {
             mixer: Mixer::new(&self.config.augment, self.config.seed, self.slot.spec().num_classes)?,
             averaged,
@@ -165,6 +170,7 @@ impl Setup {
             control: self.control,
             events: self.events,
             loader,
+            batches,
             total_steps,
             progress,
             resumed_from,
@@ -213,30 +219,25 @@ impl Setup {
     }
 
     fn loader(&self) -> Result<Loader> {
-        let augment = self.config.augment;
-        let transform = Transform {
-            normalization: input_normalization(&self.slot.spec(), &self.sets.train),
-            pad_crop: augment.pad_crop,
-            flip: augment.flip,
-        };
+        let transform = self.config.augment.transform(input_normalization(&self.slot.spec(), &self.sets.train));
         let options = LoaderOptions {
             batch_size: self.config.batch_size,
             shuffle: true,
             drop_last: self.config.drop_last,
             seed: self.config.seed,
-            threads: self.config.loader_threads,
+            threads: self.config.loader_threads.unwrap_or_else(|| self.sets.train.suggested_threads()),
             ..LoaderOptions::new(transform)
         };
         Ok(Loader::new(self.sets.train.clone(), options)?)
     }
 
     /// The run's folder: the same one if the checkpoint lies in it, else a new one.
-    fn run_dir(&self, resumed_from: Option<&Path>, epochs: u64) -> Result<Option<RunDir>> {
+    fn run_dir(&self, resumed_from: Option<&Path>, progress: &Progress) -> Result<Option<RunDir>> {
         let Some(path) = &self.config.run_dir else { return Ok(None) };
         let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
         let same = resumed_from.is_some_and(|checkpoint| real(checkpoint).starts_with(real(path)));
         let run_dir = match same {
-            true => RunDir::resume(path, &self.description(), epochs)?,
+            true => RunDir::resume(path, &self.description(), progress.epoch, progress.step)?,
             false => RunDir::create(path, &self.description())?,
         };
         Ok(Some(run_dir))
@@ -251,6 +252,7 @@ impl Setup {
             "optimizer": self.optimizer.lock().config(),
             "model": *self.slot.spec(),
             "dtype": self.slot.dtype(),
+            "environment": self.config.environment,
             "data": {
                 "train": self.sets.train.describe(),
                 "validation": describe(&self.sets.validation),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use flatmin_data::{Batch, Dataset, Loader};
+use flatmin_data::{Batch, BatchIter, Dataset, Loader};
 use flatmin_nn::Model;
 use flatmin_optim::{Optimizer, StepOptions, StepOutcome, train_step};
 use parking_lot::MutexGuard;
@@ -54,6 +54,8 @@ pub(crate) struct Trainer {
     pub optimizer: Arc<OptimizerSlot>,
     pub sets: Datasets,
     pub loader: Loader,
+    /// The batches still to come, over all epochs.
+    pub batches: BatchIter,
     pub mixer: Option<Mixer>,
     pub averaged: Option<Averaged>,
     pub schedules: Schedules,
@@ -117,6 +119,8 @@ impl Trainer {
             run_dir: self.config.run_dir.clone(),
             steps: self.total_steps,
             epochs: self.config.epochs,
+            steps_per_epoch: self.loader.len() as u64,
+            steps_done: self.progress.step,
             parameters: self.slot.lock().parameters().parameter_count() as u64,
             seed: self.config.seed,
             resumed_from: self.resumed_from.clone(),
@@ -139,13 +143,12 @@ impl Trainer {
     /// The steps of an epoch that are still to do.
     fn train_epoch(&mut self) -> Result<Flow> {
         self.clock.start_epoch();
-        let mut batches = self.loader.epoch(self.progress.epoch, self.progress.batch as usize);
-        while self.progress.step < self.total_steps {
+        while self.progress.step < self.total_steps && (self.progress.batch as usize) < self.loader.len() {
             if let Some(reason) = self.control.halted() {
                 return Ok(Flow::Halt(reason));
             }
             let waiting = Instant::now();
-            let Some(batch) = batches.next() else { break };
+            let Some(batch) = self.batches.next() else { break };
             self.clock.waited(waiting.elapsed());
             self.step(batch?)?;
         }
@@ -185,7 +188,8 @@ impl Trainer {
         self.clock.trained(batch.count as u64);
         self.loader.recycle(batch);
         if due {
-            self.events.send(Event::Step(self.step_event(&outcome, norms, rates)));
+            let event = self.step_event(&outcome, norms, rates);
+            self.send(Event::Step(event))?;
         }
         self.check_finite()
     }
@@ -220,6 +224,7 @@ impl Trainer {
             update_norm: norms.update,
             weight_norm: norms.weight,
             images_per_second: self.clock.epoch_images_per_second(),
+            data_seconds: self.clock.epoch_data_seconds(),
             eta_seconds: self.clock.seconds_per_step() * remaining as f64,
             skipped_steps: self.progress.skipped_steps,
         }
@@ -317,9 +322,15 @@ impl Trainer {
         let sums = &self.progress.sums;
         let train = sums.scores();
         let unseen = test.as_ref().or(validation.as_ref());
-        let warning = (sums.skipped() > 0).then(|| {
+        let skipped = (sums.skipped() > 0).then(|| {
             format!("{} of {} steps were skipped: loss or gradient was not finite", sums.skipped(), sums.steps())
         });
+        let faults = self.sets.train.faults();
+        let faulty = faults
+            .messages
+            .first()
+            .map(|first| format!("{} images could not be used so far. The first: {first}", faults.count));
+        let warnings: Vec<String> = [skipped, faulty].into_iter().flatten().collect();
         let rates = Rates::of(&self.optimizer.lock());
         EpochEvent {
             epoch: self.progress.epoch + 1,
@@ -337,7 +348,8 @@ impl Trainer {
             data_seconds: self.clock.epoch_data_seconds(),
             memory_bytes: memory::resident_bytes(),
             skipped_steps: sums.skipped(),
-            warning,
+            bad_images: faults.count as u64,
+            warning: (!warnings.is_empty()).then(|| warnings.join(". ")),
         }
     }
 

@@ -17,7 +17,7 @@ fn learns_and_tells_of_it() {
     let story = Story::of(&pair.start(&sets(), &config(8), None).unwrap());
     let Event::Start(start) = &story.events[0] else { panic!("{:?}", story.events[0]) };
     // 100 images in batches of 16 are 7 steps an epoch.
-    assert_eq!((start.steps, start.epochs, start.seed), (56, 8, 5));
+    assert_eq!((start.steps, start.epochs, start.steps_per_epoch, start.seed), (56, 8, 7, 5));
     let epochs = story.epochs();
     let numbers: Vec<u64> = epochs.iter().map(|epoch| epoch.epoch).collect();
     assert_eq!(numbers, (1..=8).collect::<Vec<_>>());
@@ -79,10 +79,12 @@ fn the_run_folder_holds_config_and_events() {
     let mut options = config(3);
     options.run_dir = Some(path.clone());
     options.checkpoint = CheckpointPolicy { best: false, every_epochs: 2, ..CheckpointPolicy::default() };
+    options.environment = Some(json!({"cpu": "a fast one"}));
     let pair = Pair::new(asam());
     Story::of(&pair.start(&sets(), &options, None).unwrap());
     let described: Value = serde_json::from_str(&fs::read_to_string(path.join("config.json")).unwrap()).unwrap();
     assert_eq!(described["train"]["epochs"], 3);
+    assert_eq!(described["environment"]["cpu"], "a fast one");
     assert_eq!(described["optimizer"]["sharpness"]["rho"], 0.2);
     assert_eq!(described["data"]["train"]["count"], 100);
     let lines = fs::read_to_string(path.join("events.jsonl")).unwrap();
@@ -91,6 +93,10 @@ fn the_run_folder_holds_config_and_events() {
     assert_eq!(kinds, ["start", "epoch", "epoch", "checkpoint", "epoch", "checkpoint", "end"]);
     assert!(events[1]["train"]["loss"].is_f64() && events[1]["test"]["accuracy"].is_f64());
     assert_eq!(events[6]["result"]["steps"], 21);
+    // The first step is always kept.
+    let steps = fs::read_to_string(path.join("steps.jsonl")).unwrap();
+    let first: Value = serde_json::from_str(steps.lines().next().unwrap()).unwrap();
+    assert_eq!((&first["type"], &first["step"], &first["epoch"]), (&json!("step"), &json!(1), &json!(1)));
 
     // A run folder is not overwritten; the refusal comes as the run's error, and the model is free again.
     let again = Story::read(&pair.start(&sets(), &options, None).unwrap(), |_| Acknowledgement::default());
@@ -120,6 +126,21 @@ fn stopping_and_aborting_leave_a_checkpoint() {
         let checkpoint = end.result.checkpoint.as_ref().unwrap();
         assert!(checkpoint.join("model.safetensors").exists() && checkpoint.ends_with("checkpoints/last"));
     }
+}
+
+#[test]
+fn a_stop_file_ends_the_run_with_a_checkpoint() {
+    let root = tempfile::tempdir().unwrap();
+    let mut options = config(1_000_000);
+    options.run_dir = Some(root.path().join("run"));
+    let run = Pair::new(asam()).start(&sets(), &options, None).unwrap();
+    run.events().next_blocking().unwrap();
+    let file = root.path().join("run/stop");
+    fs::write(&file, "").unwrap();
+    let story = Story::of(&run);
+    assert_eq!(story.end().reason, EndReason::Stopped);
+    assert!(story.end().result.checkpoint.as_ref().unwrap().join("state.json").exists());
+    assert!(!file.exists());
 }
 
 #[test]

@@ -1,15 +1,16 @@
-// `flatmin bench step | train | loop`: speed, beside PyTorch's published code when `--peer` is given, as a table or JSON.
+// `flatmin bench step | train | loop | data`: speed, beside PyTorch's published code when `--peer` is given, as a table or JSON.
 import { mkdir, writeFile } from 'node:fs/promises';
 import { availableParallelism, loadavg } from 'node:os';
 import { dirname } from 'node:path';
 import { z } from 'zod';
+import { benchData, DECODERS } from '../../bench/data.js';
 import { benchLoop } from '../../bench/loop.js';
 import { METHODS } from '../../bench/methods.js';
 import { benchStep } from '../../bench/step.js';
 import { benchTrain, benchTrainAll, VARIANTS } from '../../bench/train.js';
+import { describeEnvironment } from '../../environment.js';
 import { dtype, path, positiveInteger, seed } from '../../options/fields.js';
 import { type Context, defineCommand } from '../command.js';
-import { describeEnvironment } from '../environment.js';
 
 const commonFields = {
   rounds: positiveInteger.default(5).describe('Turns of each program'),
@@ -103,4 +104,27 @@ export const benchLoopCommand = defineCommand({
   summary: 'measure what training from Node costs, and how free the event loop stays',
   schema: z.strictObject({ ...{ model, optimizer, batch }, ...commonFields, steps: commonFields.steps.default(20) }),
   run: (options, context) => report('loop', options, context, (settings) => benchLoop({ ...options, ...settings })),
+});
+
+export const benchDataCommand = defineCommand({
+  name: 'bench data',
+  summary: 'time random resized crops from a folder of images',
+  details: `Images a second and a core, on one thread and on --threads of them. A step is a batch.
+
+Example:
+  flatmin bench data --data-dir imagenet/train --peer`,
+  schema: z.strictObject({
+    dataDir: path.describe('Folder of images, one subfolder a class'),
+    size: positiveInteger.default(224).describe('Side of the crops, in pixels'),
+    batch: positiveInteger.default(50).describe('Images a batch'),
+    peer,
+    decoders: z
+      .array(z.enum(DECODERS))
+      .min(1)
+      .default([...DECODERS])
+      .describe('Decoders of the PyTorch peer'),
+    ...commonFields,
+    steps: commonFields.steps.default(12),
+  }),
+  run: (options, context) => report('data', options, context, (settings) => benchData({ ...options, ...settings })),
 });

@@ -4,13 +4,14 @@ import { modelDtypes, path } from '../../options/fields.js';
 import { evaluateSchema } from '../../options/index.js';
 import { defineCommand } from '../command.js';
 import { openSplit } from '../data.js';
-import { dataFields } from '../fields.js';
+import { dataFields, withinFields } from '../fields.js';
 import { findWeights, openModel } from '../weights.js';
 
 /** Mean and standard deviation per channel, for weights that carry none. */
 export const weightsFields = {
   model: z.string().optional().describe('Name of the model, for weights that do not carry it'),
-  weights: path.optional().describe('Run folder, checkpoint folder or .safetensors file'),
+  weights: path.optional().describe('Run folder, checkpoint folder, .safetensors, .pt or .pth file'),
+  ...withinFields,
   mean: z
     .array(z.number())
     .min(1)
@@ -36,7 +37,8 @@ export const evalCommand = defineCommand({
 
 Examples:
   flatmin eval --weights runs/digits
-  flatmin eval --model resnet20 --weights resnet20.safetensors --data cifar10 --data-dir cifar --json`,
+  flatmin eval --model resnet20 --weights resnet20.safetensors --data cifar10 --data-dir cifar --json
+  flatmin eval --model resnet20 --weights checkpoint.pth --key ema_state_dict --data cifar10 --data-dir cifar`,
   schema,
   async run(options, { output }) {
     const weights = findWeights(options);

@@ -3,20 +3,29 @@ import { existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import type { FinishedHistory } from '../../index.js';
+import { callbacks, type FinishedHistory, type LoadReport } from '../../index.js';
 import { path } from '../../options/fields.js';
+import { trainerSchema } from '../../options/index.js';
 import { type Context, defineCommand } from '../command.js';
-import { describeEnvironment } from '../environment.js';
-import { EXIT } from '../failure.js';
+import { dashboardFields, openDashboard } from '../dashboard/open.js';
+import { EXIT, UsageError } from '../failure.js';
 import { runFields } from '../fields.js';
 import { follow } from '../follow.js';
-import { optimizerEntry, planOptimizer } from '../optimizers.js';
-import { modelName, openImages, optionsFile, planTraining, readRun, saveOptions } from '../training.js';
+import { optimizerEntry } from '../optimizers.js';
+import type { Output } from '../output.js';
+import { keptWeights, modelName, openImages, optionsFile, planTraining, saveOptions } from '../training.js';
 
 const schema = z.strictObject({
   ...runFields,
   runDir: path.optional().describe('Run folder (default: runs/<data>-<model>-<optimizer>-<time>)'),
   save: z.boolean().default(true).describe('Keep checkpoints, events and a report in the run folder'),
+  keepWeights: z
+    .boolean()
+    .default(false)
+    .describe("Keep every epoch's weights in the run folder, for flatmin landscape --trajectory"),
+  tensorboard: trainerSchema.shape.tensorboard,
+  dashboard: z.boolean().default(false).describe('Serve a page with live curves and a stop button'),
+  ...dashboardFields,
   resume: path.optional().describe('Run folder to go on from, with the same options unless flags say otherwise'),
 });
 
@@ -30,7 +39,9 @@ export const trainCommand = defineCommand({
 Examples:
   flatmin train --optimizer asam --epochs 20
   flatmin train --data cifar10 --data-dir cifar --optimizer sam --rho 0.1 --epochs 200 --run-dir runs/sam
-  flatmin train --resume runs/sam`,
+  flatmin train --optimizer asam --epochs 50 --dashboard --open
+  flatmin train --resume runs/sam
+  flatmin train --data cifar100 --data-dir cifar100 --model resnet20 --weights resnet20.pth --freeze '*.running_*' --optimizer sam`,
   schema,
   configOf: ({ resume }) =>
     typeof resume === 'string' && existsSync(optionsFile(resume)) ? optionsFile(resume) : undefined,
@@ -39,22 +50,49 @@ Examples:
 
 async function train(options: TrainOptions, context: Context): Promise<void> {
   const { output } = context;
+  if (options.dashboard && !options.save) throw new UsageError('--dashboard needs a run folder; leave out --no-save');
   const name = modelName(options);
-  const makeTraining = planTraining(options);
+  // A checkpoint holds all weights: those that the run once started from may be gone.
+  const makeTraining = planTraining(options.resume === undefined ? options : { ...options, weights: undefined });
   const images = await openImages(options);
   const runDir = options.save ? (options.runDir ?? options.resume ?? defaultRunDir(name, options)) : undefined;
   // Logs are read by people; a terminal is redrawn more often than a log needs a line.
-  using training = makeTraining(images, { runDir, stepEventMs: output.live ? 100 : 1000 });
-  const { model, trainer } = training;
+  const keeping = options.keepWeights && runDir !== undefined;
+  using training = await makeTraining(images, {
+    runDir,
+    tensorboard: options.tensorboard,
+    stepEventMs: output.live ? 100 : 1000,
+    callbacks: keeping ? [new callbacks.ModelCheckpoint({ path: keptWeights(runDir, '{epoch}') })] : [],
+  });
+  const { model, trainer, loaded } = training;
+  tellLoaded(loaded, output);
   output.text(
     `${name} (${model.parameterCount.toLocaleString('en')} parameters) on ${options.data}, ${training.images} images, ${options.optimizer}`,
   );
-  const { runDir: _, resume: __, ...kept } = options;
+  const { runDir: _, resume: __, dashboard, port, open, ...kept } = options;
   if (runDir !== undefined) await saveOptions(runDir, kept);
+  const title = `${optimizerEntry(options.optimizer).title}: ${name} on ${options.data}`;
+  const page =
+    dashboard && runDir !== undefined ? await openDashboard({ runDir, title, port, open }, output) : undefined;
   const run = options.resume === undefined ? trainer.fit() : trainer.resume(options.resume);
-  const history = await follow(run, output, { epochs: options.epochs, events: true });
-  if (runDir !== undefined) await writeReport(runDir, history, name, options);
+  const history = await follow(run, output, { epochs: options.epochs, events: true }).finally(() => page?.close());
+  if (runDir !== undefined) await writeReport(runDir);
   finish(history, runDir, context);
+}
+
+/** Says what of the weights to start from did not fit. */
+function tellLoaded(loaded: LoadReport | undefined, output: Output): void {
+  if (loaded === undefined) return;
+  const { missing, unexpected, mismatched } = loaded;
+  const tell = (names: readonly string[], what: string) => {
+    if (names.length > 0) output.note(`weights: ${names.join(', ')} ${what}`);
+  };
+  tell(
+    mismatched.map(({ name, found, expected }) => `${name} [${found}] for [${expected}]`),
+    'differ in shape and start anew',
+  );
+  tell(missing, 'are missing and start anew');
+  tell(unexpected, 'belong to nothing in the model and are left out');
 }
 
 /** A new folder a run, named so that a list of them is sorted by data, model and time. */
@@ -63,23 +101,14 @@ function defaultRunDir(model: string, { data, optimizer }: TrainOptions): string
   return join('runs', `${data}-${model}-${optimizer}-${time}`);
 }
 
-async function writeReport(
-  runDir: string,
-  history: FinishedHistory,
-  model: string,
-  options: TrainOptions,
-): Promise<void> {
-  // The folder also knows the epochs of before a resume.
-  const epochs = readRun(runDir)?.epochs ?? history.epochs;
-  const run = { group: optimizerEntry(options.optimizer).title, seed: options.seed, epochs };
+async function writeReport(runDir: string): Promise<void> {
   // Loaded only when needed: the plotting library would double the start of every command.
-  const { renderReport } = await import('../../report/index.js');
-  const page = renderReport([run], {
-    title: `${model} on ${options.data}, ${run.group}`,
-    options: { ...options, model, ...planOptimizer(options).settings },
-    environment: { ...describeEnvironment() },
-  });
-  await writeFile(join(runDir, 'report.html'), page);
+  const [{ renderReport }, { readStoredRun, reportOn }] = await Promise.all([
+    import('../../report/index.js'),
+    import('../../report/runs.js'),
+  ]);
+  const { runs, meta } = reportOn([readStoredRun(runDir)]);
+  await writeFile(join(runDir, 'report.html'), renderReport(runs, meta));
 }
 
 function finish({ reason, result }: FinishedHistory, runDir: string | undefined, { output, exit }: Context): void {

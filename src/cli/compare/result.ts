@@ -1,10 +1,11 @@
 // What a comparison has found, as the same figures in three forms: a table for the terminal, a JSON document and a page.
-import { type Spread, spread, summarize, summaryColumns } from '../../report/statistics.js';
+
+import { describeEnvironment } from '../../environment.js';
+import { type Spread, spread, summarize } from '../../report/statistics.js';
 import type { ReportMeta, ReportSweep, SweepLine } from '../../report/types.js';
-import { describeEnvironment } from '../environment.js';
 import { planOptimizer, type Values } from '../optimizers.js';
 import type { Output } from '../output.js';
-import { textTable } from '../table.js';
+import { comparisonTable } from '../table.js';
 import { type ComparisonPlan, type Setting, withOptions } from './plan.js';
 import type { Outcome } from './runs.js';
 
@@ -142,11 +143,7 @@ function missing({ runs }: ComparisonPlan, outcome: Outcome): string[] {
 
 /** Prints the table and what belongs under it. */
 export function showTable(plan: ComparisonPlan, outcome: Outcome, output: Output): void {
-  const reference = referenceOf(plan);
-  const summaries = summarize(outcome.runs, reference);
-  const columns = summaryColumns(summaries, reference);
-  const rows = summaries.map((summary) => [summary.group, ...columns.map(({ text }) => text(summary))]);
-  output.text(`\n${textTable(['optimizer', ...columns.map(({ title }) => title)], rows)}\n`);
+  output.text(`\n${comparisonTable(outcome.runs, referenceOf(plan))}\n`);
   output.text('mean ± standard deviation over n seeds, after the last epoch');
   for (const line of missing(plan, outcome)) output.text(line);
 }

@@ -126,9 +126,10 @@ class Crew {
   /** Trains one run to its end and gives all its epochs; nothing when it was stopped. */
   async #trainOne(job: Job, images: Images): Promise<readonly EpochEvent[] | undefined> {
     const { options, runDir } = job.plan;
-    using training = planTraining(options)(images, { runDir, stepEventMs: this.#live ? 100 : 1000 });
-    await prepareFolder(job);
     const goesOn = runDir !== undefined && job.kept?.resumable === true;
+    const start = goesOn ? { ...options, weights: undefined } : options;
+    using training = await planTraining(start)(images, { runDir, stepEventMs: this.#live ? 100 : 1000 });
+    await prepareFolder(job);
     const run = goesOn ? training.trainer.resume(runDir) : training.trainer.fit();
     this.#active.add(run);
     // The signal may have come while the run was being made.

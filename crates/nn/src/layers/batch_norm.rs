@@ -49,6 +49,7 @@ impl NormAct {
         let buffers = context.buffers;
         let affine = self.affine.map(|(gamma, beta)| (context.parameter(gamma), context.parameter(beta)));
         let (running, training) = match context.pass {
+            _ if buffers.is_frozen(self.norm) => (Some(buffers.committed(self.norm)), false),
             Pass::Eval => (Some(buffers.committed(self.norm)), false),
             Pass::Train { statistics: Statistics::Ignore, .. } => (None, true),
             Pass::Train { statistics: Statistics::Frozen, .. } => (Some(buffers.committed(self.norm)), false),

@@ -18,6 +18,16 @@ pub fn spec(input_shape: [i64; 3], num_classes: i64, layers: Value) -> ModelSpec
     ModelSpec::from_value(spec).unwrap()
 }
 
+/// Images [2, 4, 4] in 2 classes, the names and shapes of the weight files in `__test__/fixtures`.
+pub fn small(dtype: Dtype, seed: u64) -> Model {
+    let layers = json!([
+        { "type": "conv2d", "name": "conv", "outChannels": 4, "kernelSize": 3, "bias": false },
+        { "type": "batchNorm2d", "name": "bn" }, { "type": "relu" },
+        { "type": "flatten" }, { "type": "linear", "name": "fc", "outFeatures": 2 },
+    ]);
+    Model::new(spec([2, 4, 4], 2, layers), dtype, seed).unwrap()
+}
+
 /// A float64 model.
 pub fn model(input_shape: [i64; 3], num_classes: i64, layers: Value) -> Model {
     Model::new(spec(input_shape, num_classes, layers), Dtype::Float64, 3).unwrap()

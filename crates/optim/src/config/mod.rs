@@ -14,7 +14,8 @@ pub use base::{BaseConfig, Clip, Decay};
 pub(crate) use check::at_least_zero;
 pub use groups::{GroupConfig, ParameterKind};
 pub use sharpness::{
-    Adaptive, BatchNormPolicy, Masks, MetricsFrom, PNorm, Perturb, Reduction, Restore, Scale, SharpnessConfig,
+    Adaptive, BallConfig, BatchNormPolicy, Masks, MetricsFrom, PNorm, Perturb, Reduction, Restore, Scale,
+    SharpnessConfig,
 };
 pub use variant::{MaskBy, Variant};
 

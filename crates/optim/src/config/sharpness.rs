@@ -112,6 +112,35 @@ impl Default for PNorm {
     }
 }
 
+/// The ball norm_p(T_w^-1 eps) <= rho but for its radius.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct BallConfig {
+    pub scale: Scale,
+    pub eta: f64,
+    /// With scale `filter`: whether the rows of linear weights count as filters, too.
+    pub linear_filters: bool,
+    pub adaptive: Adaptive,
+    pub perturb: Perturb,
+    pub p: PNorm,
+}
+
+impl BallConfig {
+    /// # Errors
+    /// `ERR_FLATMIN_OPTION` for an eta below 0, or a p that is not above 1.
+    pub fn validate(&self) -> Result<()> {
+        at_least_zero("eta", self.eta)?;
+        match self.p {
+            PNorm::Finite(p) if !(p > 1.0 && p.is_finite()) => Err(Error::Option {
+                option: "p".into(),
+                found: p.to_string(),
+                expected: "a number above 1, or 'inf'".into(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Whether both passes of a step draw the same masks of dropout and the like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -198,9 +227,14 @@ fn whole() -> f64 {
 }
 
 impl SharpnessConfig {
+    pub(crate) fn ball(&self) -> BallConfig {
+        let Self { scale, eta, linear_filters, adaptive, perturb, p, .. } = *self;
+        BallConfig { scale, eta, linear_filters, adaptive, perturb, p }
+    }
+
     pub(super) fn validate(&self) -> Result<()> {
         at_least_zero("rho", self.rho)?;
-        at_least_zero("eta", self.eta)?;
+        self.ball().validate()?;
         at_least_zero("guard", self.guard)?;
         positive("innerSteps", self.inner_steps)?;
         positive("interval", self.interval)?;
@@ -211,15 +245,6 @@ impl SharpnessConfig {
         }
         if let Some(clip) = &self.clip {
             clip.validate("ascentClip")?;
-        }
-        if let PNorm::Finite(p) = self.p
-            && !(p > 1.0 && p.is_finite())
-        {
-            return Err(Error::Option {
-                option: "p".into(),
-                found: p.to_string(),
-                expected: "a number above 1, or 'inf'".into(),
-            });
         }
         self.variant.validate()?;
         self.validate_combination()

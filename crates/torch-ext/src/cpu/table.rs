@@ -42,6 +42,14 @@ impl<'a, T: Real> GradientTable<'a, T> {
         }
     }
 
+    /// Without the segments for which `keep` is false.
+    pub fn retain(mut self, keep: impl Fn(usize) -> bool) -> Self {
+        for (segment, source) in self.sources.iter_mut().enumerate() {
+            *source = source.filter(|_| keep(segment));
+        }
+        self
+    }
+
     /// Every segment of the weights that the network reads.
     pub fn of_working(layout: &Layout, working: Working<T>) -> Self {
         let source = |segment| Some(working.source(segment));

@@ -5,11 +5,11 @@ use std::io::Read;
 
 use flate2::read::GzDecoder;
 
-use crate::dataset::{Dataset, ImageShape, Pixels, Store};
+use crate::dataset::{Content, Dataset, ImageShape, Pixels, Store};
 use crate::error::{Error, Result};
 use crate::normalization::Normalization;
 
-static FILE: &[u8] = include_bytes!("../assets/digits.csv.gz");
+static FILE: &[u8] = include_bytes!("../../assets/digits.csv.gz");
 const SHAPE: ImageShape = ImageShape { height: 8, width: 8, channels: 1 };
 /// Pixels count the dark cells of a 4 x 4 block: 16 is full.
 const WHITE: u8 = 16;
@@ -31,10 +31,8 @@ pub fn digits() -> Result<Dataset> {
     let pixels = Pixels::U8(pixels);
     let store = Store {
         name: "digits".to_owned(),
-        shape: SHAPE,
         normalization: Normalization::measure(&pixels, f32::from(WHITE), SHAPE),
-        pixels,
-        white: f32::from(WHITE),
+        content: Content::Pixels { shape: SHAPE, pixels, white: f32::from(WHITE) },
         class_names: (0..CLASSES).map(|k| k.to_string()).collect(),
     };
     Ok(Dataset::whole(store, labels))

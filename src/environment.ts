@@ -1,8 +1,8 @@
 // What a figure was measured on: hardware, versions and threads, for reports and benches.
 import { cpus, type as osType, release, totalmem } from 'node:os';
-import { loadNative } from '../native/index.js';
+import { loadNative } from './native/index.js';
 
-/** Hardware and versions, as they are written into reports and results. */
+/** Hardware and versions, as they are written into run folders, reports and results. */
 export interface Environment {
   readonly cpu: string;
   readonly cores: number;

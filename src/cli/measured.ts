@@ -1,0 +1,60 @@
+// What the commands that measure a trained model share: its weights, the images it is measured on, a line that shows how far
+// the measurement is, and an end at Ctrl-C.
+import { z } from 'zod';
+import type { MeasureControl } from '../analysis/index.js';
+import type { Dataset, Model } from '../index.js';
+import type { Context } from './command.js';
+import { weightsFields } from './commands/eval.js';
+import { openSplit } from './data.js';
+import { EXIT } from './failure.js';
+import { dataFields } from './fields.js';
+import { onInterrupt } from './interrupt.js';
+import { clock } from './progress.js';
+import { findWeights, openModel } from './weights.js';
+
+/** Which images. Flatness is a property of the loss that was trained, so the training images come first. */
+export const measuredImagesFields = {
+  ...dataFields,
+  split: z.enum(['train', 'test']).default('train').describe('Part of the data set'),
+};
+
+/** Which weights, on which images. */
+export const measuredFields = { ...weightsFields, ...measuredImagesFields };
+
+type MeasuredOptions = z.output<z.ZodObject<typeof measuredFields>>;
+
+/** The model and the images that the options name. */
+export async function openMeasured(
+  options: MeasuredOptions,
+  { output }: Context,
+): Promise<{ model: Model; dataset: Dataset }> {
+  const weights = findWeights(options);
+  const dataset = await openSplit(options, options.split);
+  return { model: await openModel(weights, dataset, output), dataset };
+}
+
+/** Runs a measurement; nothing when Ctrl-C has ended it. */
+export async function observe<T>(
+  { output, exit }: Context,
+  name: string,
+  work: (control: MeasureControl) => Promise<T>,
+): Promise<T | undefined> {
+  const controller = new AbortController();
+  using interrupt = onInterrupt(() => controller.abort());
+  const start = performance.now();
+  try {
+    return await work({
+      signal: controller.signal,
+      onProgress: ({ done, total }) => {
+        const left = ((performance.now() - start) / 1000) * (total / done - 1);
+        output.progress(`${name} ${((100 * done) / total).toFixed(0)} %  at most ${clock(left)} left`);
+      },
+    });
+  } catch (error) {
+    if (!interrupt.requested) throw error;
+    exit(EXIT.interrupted);
+    return undefined;
+  } finally {
+    output.done();
+  }
+}
