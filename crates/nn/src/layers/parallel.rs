@@ -28,18 +28,20 @@ pub(crate) enum Merge {
 impl Merge {
     /// The shape of one image after the merge.
     pub fn shape(&self, site: &Site, shapes: &[Vec<i64>]) -> Result<Vec<i64>> {
-        let [first, others @ ..] = shapes else { return Err(too_few(site, shapes)) };
-        if others.is_empty() || (matches!(self, Self::ShakeShake(_)) && others.len() != 1) {
-            return Err(too_few(site, shapes));
+        let (enough, expected) = match self {
+            Self::Concat | Self::Sum => (shapes.len() >= 2, "at least two"),
+            Self::ShakeShake(_) => (shapes.len() == 2, "two"),
+        };
+        if !enough {
+            return Err(site.option("branches", format!("a list of {}", shapes.len()), expected));
         }
         // All of a shape but its channels, when those are joined.
-        let from = usize::from(matches!(self, Self::Concat));
-        for (index, shape) in others.iter().enumerate() {
+        let (from, but) = if matches!(self, Self::Concat) { (1, ", but for channels") } else { (0, "") };
+        let first = &shapes[0];
+        for (index, shape) in shapes.iter().enumerate() {
             if shape.len() != first.len() || shape[from..] != first[from..] {
-                let expected =
-                    format!("{first:?} as branch 0 has it{}", if from == 1 { ", but for channels" } else { "" });
-                let what = format!("the output of branch {} of '{}' ({})", index + 1, site.name, site.kind);
-                return Err(Error::shape(what, shape, expected));
+                let what = format!("the output of branch {index} of '{}' ({})", site.name, site.kind);
+                return Err(Error::shape(what, shape, format!("{first:?} as branch 0 has it{but}")));
             }
         }
         let mut shape = first.clone();
@@ -48,11 +50,6 @@ impl Merge {
         }
         Ok(shape)
     }
-}
-
-fn too_few(site: &Site, shapes: &[Vec<i64>]) -> Error {
-    let expected = if site.kind == "shakeShake" { "two" } else { "at least two" };
-    site.option("branches", format!("a list of {}", shapes.len()), expected)
 }
 
 impl Parallel {
@@ -73,12 +70,12 @@ impl Parallel {
 fn shake_shake(first: &Tensor, second: &Tensor, draws: &Draws, context: &Context) -> Result<Tensor> {
     let second = second.f_to_kind(first.kind())?;
     let Pass::Train { mask_seed, .. } = context.pass else { return Ok(second.f_lerp(first, 0.5)?) };
-    no_grad(|| -> Result<_> {
+    let (rest, beta, difference) = no_grad(|| -> Result<_> {
         let generator = draws.generator(mask_seed)?;
         let draw = || per_image(first, |values| Ok(generator.uniform_(values, 0.0, 1.0)?));
         let (alpha, beta) = (draw()?, draw()?);
         Ok((alpha.f_sub(&beta)?, beta, first.f_sub(&second)?))
-    })
+    })?;
     // Autograd sees the mix with beta alone.
-    .and_then(|(rest, beta, difference)| Ok(second.f_lerp_tensor(first, &beta)?.f_addcmul_(&difference, &rest)?))
+    Ok(second.f_lerp_tensor(first, &beta)?.f_addcmul_(&difference, &rest)?)
 }
