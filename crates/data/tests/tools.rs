@@ -186,6 +186,12 @@ fn verification_finds_each_kind_of_damage() {
         fs::write(shard, bytes).unwrap();
     });
     assert!(flipped.fault_count == 1 && flipped.images == 6 && flipped.faults[0].contains("SHA-256"), "{flipped:?}");
+    let index = faults(&|dir| {
+        let index = dir.join("shard-000001.tar.json");
+        let text = fs::read_to_string(&index).unwrap();
+        fs::write(index, text.replace("\"label\":0", "\"label\":1")).unwrap();
+    });
+    assert!(index.fault_count == 1 && index.faults[0].contains("shard-000001.tar.json"), "{index:?}");
     let missing = faults(&|dir| fs::remove_file(dir.join("shard-000002.tar")).unwrap());
     assert!(missing.fault_count == 1 && missing.faults[0].contains("shard-000002.tar"), "{missing:?}");
     let nothing = TempDir::new().unwrap();

@@ -19,7 +19,7 @@ use crate::encoded::BadImages;
 use crate::error::{Error, Result};
 use crate::ordered::Ordered;
 use crate::random::{Purpose, Stream};
-use crate::sources::CLASS_FILE;
+use crate::sources::{CLASS_FILE, IndexFile, index_path, scan};
 
 /// Images that wait for their turn in a shard, for each thread.
 const AHEAD: usize = 4;
@@ -81,7 +81,8 @@ impl PackOptions {
     }
 }
 
-/// Packs `set` into `dir`, with `shards.json` (sizes and SHA-256 sums) and `classes.txt` beside the shards. A pack that was
+/// Packs `set` into `dir`, with `shards.json` (sizes and SHA-256 sums), `classes.txt` and an index of each shard beside the
+/// shards. A pack that was
 /// interrupted goes on after its last finished shard; one that is complete is left as it is.
 ///
 /// Errors: `ERR_FLATMIN_OPTION` for wrong options, sets in memory and folders that hold another pack,
@@ -259,6 +260,10 @@ impl ShardWriter {
             new.keep(&path)
         });
         let (bytes, sha256) = kept.map_err(|source| cannot_write(&path, source))?;
+        let index = IndexFile { bytes, samples: scan(&path)? };
+        let text = serde_json::to_vec(&index);
+        let text = text.map_err(|error| cannot_write(&path, std::io::Error::other(error)))?;
+        atomic::write(&index_path(&path), &text)?;
         Ok(Shard { file, samples, bytes, sha256 })
     }
 }

@@ -10,7 +10,7 @@ use super::{Messages, Watch, advance, atomic, decode};
 use crate::encoded::EncodedOptions;
 use crate::error::{Error, Result};
 use crate::ordered::Ordered;
-use crate::sources::webdataset;
+use crate::sources::{index_path, samples, scan, webdataset};
 
 /// What was found in a folder of shards.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -68,8 +68,11 @@ fn check(dir: &Path, shard: &Shard) -> Check {
         check.faults.push(fault);
         return check;
     }
-    if let Err(error) = decode_all(path, &mut check) {
+    if let Err(error) = decode_all(path.clone(), &mut check) {
         check.faults.push(error.to_string());
+    }
+    if scan(&path).ok() != samples(&path).ok() {
+        check.faults.push(format!("{} does not belong to its shard", index_path(&path).display()));
     }
     if check.images + check.faults.len() < shard.samples {
         check.faults.push(format!("{} holds {} images; expected {}", shard.file, check.images, shard.samples));
