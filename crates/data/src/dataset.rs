@@ -8,7 +8,8 @@ use serde::Serialize;
 use crate::encoded::{BadImages, EncodedImages, FaultLog, Frame};
 use crate::error::{Error, Result};
 use crate::normalization::Normalization;
-use crate::transform::{Scratch, Showing, Transform, Writer};
+use crate::transform::Transform;
+use crate::writer::{Scratch, Showing, Writer};
 
 /// More classes than any real set has: a guard against labels that are no class numbers.
 const MAX_CLASSES: usize = 1 << 20;

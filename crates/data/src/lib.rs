@@ -30,6 +30,7 @@ mod sources;
 mod split;
 mod tools;
 mod transform;
+mod writer;
 
 pub use batch::Batch;
 pub use bench::{DataBench, DataBenchOptions, DataTimes};

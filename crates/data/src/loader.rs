@@ -11,7 +11,8 @@ use crate::encoded::BadImages;
 use crate::error::{Error, Result};
 use crate::ordered::{Make, Ordered};
 use crate::random::{Purpose, Stream};
-use crate::transform::{Scratch, Showing, Transform, Writer};
+use crate::transform::Transform;
+use crate::writer::{Scratch, Showing, Writer};
 
 /// More threads or batches ahead than any machine has use for: a guard against mistaken options.
 const MAX_THREADS: usize = 256;

@@ -14,8 +14,8 @@ use crate::resample::{Resampler, View};
 /// Memory of one thread, kept from image to image.
 #[derive(Debug, Default)]
 pub(crate) struct Workspace {
-    planes: Planes,
-    resampler: Resampler,
+    pub(crate) planes: Planes,
+    pub(crate) resampler: Resampler,
 }
 
 /// An encoded image whose header is read.

@@ -277,3 +277,68 @@ fn colour(from: &[Vec<f32>; 3], colour: Colour, to: &mut [Vec<u8>]) {
         (Colour::Ycc, _) => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plane::Region;
+
+    fn grey(height: usize, width: usize, value: impl Fn(usize, usize) -> u8) -> Planes {
+        let pixels: Vec<u8> = (0..height * width).map(|at| value(at / width, at % width)).collect();
+        let mut planes = Planes::default();
+        planes.fill(&pixels, width, 1, Region { top: 0, left: 0, height, width });
+        planes
+    }
+
+    fn drawn(picture: &Planes, vertical: Span, horizontal: Span, height: usize, width: usize) -> Vec<u8> {
+        let mut canvas = Canvas::default();
+        let view = View { vertical, horizontal, height, width, channels: 1 };
+        Resampler::default().run(picture, view, &mut canvas);
+        canvas.planes.remove(0)
+    }
+
+    #[test]
+    fn a_picture_in_its_own_size_stays_as_it_is() {
+        let picture = grey(9, 7, |y, x| (y * 29 + x * 31) as u8);
+        assert_eq!(drawn(&picture, Span::whole(0, 9), Span::whole(0, 7), 9, 7), picture.planes[0].data);
+        assert_eq!(drawn(&picture, Span::whole(2, 3), Span::whole(1, 4), 3, 4)[..4], picture.planes[0].data[15..19]);
+    }
+
+    #[test]
+    fn one_grey_stays_one_grey_at_any_size() {
+        let picture = grey(40, 60, |_, _| 201);
+        for (height, width) in [(1, 1), (3, 59), (40, 7), (97, 200)] {
+            let spans = (Span::whole(3, 30), Span::whole(10, 50));
+            assert!(drawn(&picture, spans.0, spans.1, height, width).iter().all(|value| *value == 201));
+        }
+    }
+
+    #[test]
+    fn what_a_reduction_covers_is_averaged_and_nothing_beyond_the_part_is_seen() {
+        // Stripes two pixels wide, and a bright border that the part leaves out.
+        let stripes = |x: usize| if x / 2 % 2 == 0 { 100 } else { 140 };
+        let picture = grey(34, 34, |y, x| if y < 1 || x < 1 || y > 32 || x > 32 { 255 } else { stripes(x - 1) });
+        let small = drawn(&picture, Span::whole(1, 32), Span::whole(1, 32), 4, 4);
+        assert!(small.iter().all(|value| (116..=124).contains(value)), "{small:?}");
+    }
+
+    #[test]
+    fn chroma_is_upsampled_within_the_weights() {
+        // Luma constant; chroma a ramp at half size.
+        let mut picture = grey(32, 32, |_, _| 120);
+        picture.colour = Colour::Ycc;
+        for _ in 0..2 {
+            let mut ramp = grey(16, 16, |y, x| (96 + 2 * x + y) as u8).planes.remove(0);
+            (ramp.across, ramp.down) = (2, 2);
+            picture.planes.push(ramp);
+        }
+        let view =
+            View { vertical: Span::whole(3, 26), horizontal: Span::whole(5, 20), height: 11, width: 9, channels: 3 };
+        let (mut fast, mut exact) = (Canvas::default(), Canvas::default());
+        Resampler::default().run(&picture, view, &mut fast);
+        picture.convert_to_rgb();
+        Resampler::default().run(&picture, view, &mut exact);
+        let values = fast.planes.concat().into_iter().zip(exact.planes.concat());
+        assert!(values.into_iter().all(|(a, b)| a.abs_diff(b) <= 1));
+    }
+}

@@ -1,9 +1,11 @@
 //! Loaders of encoded images: the same batches whatever the threads, orientation, bad images by policy.
 
+mod common;
+
 use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
+use common::hash;
 use flatmin_data::{
     BadImages, Batch, ColorJitter, Crop, Dataset, EncodedOptions, Frame, ImageSource, Loader, LoaderOptions,
     Normalization, Policy, RandomErasing, ResizedCrop, Transform, decode_image, image_folder,
@@ -42,13 +44,6 @@ fn everything() -> Transform {
 fn loader(set: Dataset, threads: usize, transform: Transform) -> Loader {
     let options = LoaderOptions { batch_size: 5, shuffle: true, seed: 3, threads, ..LoaderOptions::new(transform) };
     Loader::new(set, options).unwrap()
-}
-
-fn hash(batch: &Batch) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    let bits: Vec<u32> = batch.images.iter().map(|v| v.to_bits()).collect();
-    (bits, &batch.labels, batch.count).hash(&mut hasher);
-    hasher.finish()
 }
 
 fn hashes(batches: impl Iterator<Item = flatmin_data::Result<Batch>>) -> Vec<u64> {

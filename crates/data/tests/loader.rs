@@ -1,7 +1,8 @@
 //! The loader: same batches from any number of threads, resume, early end, bad options.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+mod common;
 
+use common::hash;
 use flatmin_data::{ArrayOptions, Batch, Crop, Dataset, ImageShape, Loader, LoaderOptions, Pixels, Transform, digits};
 
 fn options(set: &Dataset, threads: usize) -> LoaderOptions {
@@ -21,13 +22,6 @@ fn loader(threads: usize, change: impl Fn(&mut LoaderOptions)) -> Loader {
     let mut options = options(&set, threads);
     change(&mut options);
     Loader::new(set, options).unwrap()
-}
-
-fn hash(batch: &Batch) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    let bits: Vec<u32> = batch.images.iter().map(|v| v.to_bits()).collect();
-    (bits, &batch.labels, batch.count).hash(&mut hasher);
-    hasher.finish()
 }
 
 fn hashes(loader: &Loader, epoch: u64, start_batch: usize) -> Vec<u64> {

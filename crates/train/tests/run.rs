@@ -250,7 +250,7 @@ fn steps_tell_the_norms_of_weights_and_update() {
 fn mixing_changes_what_is_learnt_by_seed_alone() {
     let losses = |mixup: Option<f64>, seed: u64, threads: usize| {
         let mut options = config(2);
-        (options.augment.mixup, options.seed, options.loader_threads) = (mixup, seed, threads);
+        (options.augment.mixup, options.seed, options.loader_threads) = (mixup, seed, Some(threads));
         let story = Story::of(&Pair::new(asam()).start(&sets(), &options, None).unwrap());
         story.epochs().iter().map(|epoch| epoch.train.loss).collect::<Vec<_>>()
     };
@@ -291,7 +291,7 @@ fn class_weights_must_fit_the_model() {
 fn batches_do_not_depend_on_loader_threads() {
     let losses = |threads: usize| {
         let mut options = config(2);
-        options.loader_threads = threads;
+        options.loader_threads = Some(threads);
         options.augment.pad_crop = Some(1);
         options.augment.flip = true;
         let story = Story::of(&Pair::new(sam_with_adam()).start(&sets(), &options, None).unwrap());

@@ -73,6 +73,8 @@ impl Header {
                     header.scan_header(body)?;
                     return Ok(header);
                 }
+                // Conditioning of arithmetic coding.
+                0xCC => header.foreign = true,
                 // Progressive, lossless, hierarchical or arithmetic frames.
                 0xC2 | 0xC3 | 0xC5..=0xCF => {
                     header.frame(body)?;

@@ -9,6 +9,9 @@ use super::header::{Component, Header, cut_short};
 use super::idct::{Reduced, flat, full};
 use crate::plane::{Plane, Planes, Region};
 
+/// Bytes of all planes, as the other decoders have it.
+const MOST: usize = 512 << 20;
+
 /// Minimum coded units that are reconstructed, and where they lie.
 struct Window {
     /// Units of the image, across and down.
@@ -53,6 +56,9 @@ pub(super) fn decode<const N: usize>(
     // Each block takes 2 bits at least: a short file is known before memory is taken for its picture.
     if entropy.len() * 4 < window.across * window.down.min(window.rows.end) * blocks {
         return Err(cut_short());
+    }
+    if window.columns.len() * window.rows.len() * blocks * N * N > MOST {
+        return Err(Refusal::damaged(format!("{} x {} pixels take more than 512 MiB", header.width, header.height)));
     }
     planes.colour = header.colour;
     planes.planes.resize_with(header.components.len(), Plane::default);
