@@ -74,6 +74,8 @@ it('hessian prints eigenvalues, trace and density', async () => {
 it('landscape writes a surface, a line and the path of a run', async () => {
   const out = join(folder, 'figures', 'surface.json');
   const { code } = await measured('landscape', '--points', '3', '--out', out);
+  expect(readFileSync(out.replace('.json', '.svg'), 'utf8')).toContain('Loss around a net');
+  expect(readFileSync(out.replace('.json', '.png')).subarray(1, 4).toString()).toBe('PNG');
   expect(code).toBe(0);
   expect(JSON.parse(readFileSync(out, 'utf8'))).toMatchObject({ kind: 'surface', x: [-1, 0, 1], y: [-1, 0, 1] });
   const first = join(run, 'weights', 'epoch-1.safetensors');

@@ -58,7 +58,7 @@ describe('train --json', () => {
     ]) {
       expect(existsSync(join(runDir, name)), name).toBe(true);
     }
-    expect(readFileSync(join(runDir, 'report.html'), 'utf8')).toContain('demo on digits, ASAM');
+    expect(readFileSync(join(runDir, 'report.html'), 'utf8')).toContain('ASAM: demo on digits');
   });
 
   it('gives the same result for the same seed, and writes nothing with --no-save', async () => {
@@ -157,11 +157,11 @@ it('report makes a page from run folders, and names what is no run', async () =>
   const { report, title, runs } = JSON.parse(stdout) as { report: string; title: string; runs: object[] };
   expect([report, title]).toEqual([out, 'ASAM: demo on digits']);
   expect(runs).toMatchObject([
-    { group: 'ASAM epochs=2', seed: 1, epochs: 2, path: runDir, state: 'finished' },
-    { group: 'ASAM epochs=100000', seed: 1, state: 'stopped' },
+    { group: 'ASAM epochs=2 warmupEpochs=0.2', seed: 1, epochs: 2, path: runDir, state: 'finished' },
+    { group: 'ASAM epochs=100000 warmupEpochs=1', seed: 1, state: 'stopped' },
   ]);
   const page = readFileSync(out, 'utf8');
-  expect(page).toContain('ASAM epochs=100000, seed 1: stopped.');
+  expect(page).toContain('ASAM epochs=100000 warmupEpochs=1, seed 1: stopped.');
   // The machine that the runs were made on.
   expect(page).toContain(process.version);
   const wrong = await flatmin(['report', join(folder, 'nowhere')]);

@@ -1,6 +1,6 @@
 // The figures: what their numbers must be, by formulas that do not come from the code that made them, and that the files
 // hold pictures.
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseHTML } from 'linkedom';
@@ -9,13 +9,12 @@ import { figuresCommand } from '../src/cli/commands/figures.js';
 import { compose, wrap } from '../src/figures/compose.js';
 import { descentFigure } from '../src/figures/descent.js';
 import { diagonalNetworkFigure } from '../src/figures/diagonal-network.js';
-import { figures, landscapeFigure, writeFigure } from '../src/figures/index.js';
+import { drawLandscape, figures, type Landscape, writeFigure, writePictures } from '../src/figures/index.js';
 import { elementWise, perturbation, plain, sharpness } from '../src/figures/plane.js';
 import { regionFigure } from '../src/figures/region.js';
 import { scaleInvarianceFigure } from '../src/figures/scale-invariance.js';
 import { sharpAndFlatFigure } from '../src/figures/sharp-and-flat.js';
 import { freezes, trajectoriesFigure } from '../src/figures/trajectories.js';
-import { errorOf } from './support.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'flatmin-figures-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -185,16 +184,30 @@ describe('files', () => {
 
 describe('landscapes of trained nets', () => {
   const axis = [-1, 0, 1];
-  const surface = { x: axis, y: axis, loss: axis.map((y) => axis.map((x) => 0.1 + x * x + 2 * y * y)), count: 9 };
-  const write = (name: string, document: object) => {
-    const file = join(folder, name);
-    writeFileSync(file, JSON.stringify(document));
-    return file;
+  const surface = {
+    x: axis,
+    y: axis,
+    loss: axis.map((y) => axis.map((x) => 0.1 + x * x + 2 * y * y)),
+    count: 9,
+    accuracy: axis.map(() => [1, 1, 1]),
   };
 
-  it('are drawn from what flatmin landscape writes', async () => {
-    const documents = [
-      { kind: 'surface', data: 'digits', ...surface },
+  it.each<[string, Landscape]>([
+    ['around a net', { kind: 'surface', ...surface }],
+    [
+      'with a loss that is not finite',
+      {
+        kind: 'surface',
+        ...surface,
+        loss: [
+          [null, 1, 1],
+          [1, 0.1, 1],
+          [1, 1, 1],
+        ],
+      },
+    ],
+    [
+      'on a line',
       {
         kind: 'interpolation',
         t: [0, 0.5, 1],
@@ -203,6 +216,9 @@ describe('landscapes of trained nets', () => {
         distance: 3,
         count: 9,
       },
+    ],
+    [
+      'below a path',
       {
         kind: 'trajectory',
         path: [
@@ -212,6 +228,9 @@ describe('landscapes of trained nets', () => {
         explained: [0.8, 0.15],
         surface,
       },
+    ],
+    [
+      'of a path alone',
       {
         kind: 'trajectory',
         path: [
@@ -221,21 +240,11 @@ describe('landscapes of trained nets', () => {
         explained: [0.8, 0.15],
         surface: null,
       },
-    ];
-    for (const document of documents) {
-      const files = await writeFigure(landscapeFigure(write(`${document.kind}.json`, document)), folder);
-      expect(files.svg).toBe(join(folder, `${document.kind}-${document.kind}.svg`));
-      expect(readFileSync(files.svg, 'utf8')).not.toMatch(/NaN|undefined/);
-      expect(readFileSync(files.png).subarray(1, 4).toString()).toBe('PNG');
-    }
-  });
-
-  it('name a file that is something else', async () => {
-    const file = write('other.json', { kind: 'surface', x: [1] });
-    expect(await errorOf(() => landscapeFigure(file))).toMatchObject({
-      code: 'ERR_FLATMIN_FORMAT',
-      message: expect.stringContaining(file),
-    });
-    expect(await errorOf(() => landscapeFigure(join(folder, 'none.json')))).toMatchObject({ code: 'ERR_FLATMIN_PATH' });
+    ],
+  ])('are drawn %s', async (_, landscape) => {
+    const { svg, png } = await writePictures(drawLandscape(landscape), join(folder, 'new', landscape.kind));
+    expect(svg).toBe(join(folder, 'new', `${landscape.kind}.svg`));
+    expect(readFileSync(svg, 'utf8')).not.toMatch(/NaN|undefined/);
+    expect(readFileSync(png).subarray(1, 4).toString()).toBe('PNG');
   });
 });

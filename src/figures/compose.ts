@@ -82,5 +82,5 @@ export function compose({ title, caption, legend, panels }: Drawing): string {
     legendRow(legend, legendAt),
     ...panels.map((each, index) => panel(each, lefts[index] ?? 0, top)),
   ];
-  return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" font-family="${FONT}">${body.join('\n')}</svg>\n`;
+  return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" font-family="${FONT}" role="img">\n<title>${escapeHtml(title)}</title>\n${body.join('\n')}</svg>\n`;
 }

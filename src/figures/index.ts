@@ -8,8 +8,8 @@ import { sharpAndFlatFigure } from './sharp-and-flat.js';
 import { trajectoriesFigure } from './trajectories.js';
 
 export type { Figure } from './figure.js';
-export { landscapeFigure } from './landscape.js';
-export { type WrittenFigure, writeFigure } from './write.js';
+export { drawLandscape, type Landscape } from './landscape.js';
+export { type WrittenFigure, writeFigure, writePictures } from './write.js';
 
 export const figures: readonly Figure[] = [
   descentFigure,

@@ -1,50 +1,15 @@
 // Pictures of what `flatmin landscape` computes from trained nets: the loss between two of them, around one, and below the
 // path of a run. The loss is drawn on a logarithmic scale, since around a minimum it spans orders of magnitude.
-import { basename, extname } from 'node:path';
 import * as Plot from '@observablehq/plot';
-import { z } from 'zod';
-import { FlatminError } from '../errors.js';
-import { readJson } from '../run-folder.js';
-import type { Drawing, Figure, LegendItem } from './figure.js';
-import type { Weights } from './plane.js';
+import type { Line, Surface, Trajectory } from '../analysis/index.js';
+import type { Drawing, LegendItem } from './figure.js';
 import { colours, contours, dots, path } from './style.js';
 
-const numbers = z.array(z.number()).min(2);
-/** A loss that was not finite is null. */
-const losses = z.array(z.number().nullable()).min(2);
-const surfaceFields = { x: numbers, y: numbers, loss: z.array(losses).min(2), count: z.number() };
-
-const schema = z.discriminatedUnion('kind', [
-  z.object({ kind: z.literal('interpolation'), t: numbers, loss: losses, accuracy: numbers, count: z.number() }),
-  z.object({ kind: z.literal('surface'), ...surfaceFields }),
-  z.object({
-    kind: z.literal('trajectory'),
-    path: z.array(z.tuple([z.number(), z.number()])).min(2),
-    explained: z.tuple([z.number(), z.number()]),
-    surface: z.object(surfaceFields).nullable(),
-  }),
-]);
-
-/** The document of `flatmin landscape`. */
-export type Landscape = z.output<typeof schema>;
-type Surface = Omit<Extract<Landscape, { kind: 'surface' }>, 'kind'>;
-
-/** Reads a file of `flatmin landscape --out`, as a figure named as the file. @throws `ERR_FLATMIN_PATH`, `ERR_FLATMIN_FORMAT`. */
-export function landscapeFigure(file: string): Figure {
-  const parsed = schema.safeParse(readJson(file));
-  if (!parsed.success)
-    throw new FlatminError(
-      'ERR_FLATMIN_FORMAT',
-      `${file}: not what flatmin landscape --out writes: ${z.prettifyError(parsed.error)}`,
-    );
-  const landscape = parsed.data;
-  return {
-    name: `${basename(file, extname(file))}-${landscape.kind}`,
-    summary: 'loss of trained nets',
-    compute: () => landscape,
-    draw: () => drawLandscape(landscape),
-  };
-}
+/** What `flatmin landscape` computes, under the name of its kind. */
+export type Landscape =
+  | ({ kind: 'surface' } & Surface)
+  | ({ kind: 'interpolation' } & Line)
+  | ({ kind: 'trajectory' } & Trajectory);
 
 /** Draws a landscape. */
 export function drawLandscape(landscape: Landscape): Drawing {
@@ -52,7 +17,7 @@ export function drawLandscape(landscape: Landscape): Drawing {
   return landscape.kind === 'surface' ? drawSurface(landscape) : drawTrajectory(landscape);
 }
 
-function drawLine({ t, loss, accuracy, count }: Extract<Landscape, { kind: 'interpolation' }>): Drawing {
+function drawLine({ t, loss, accuracy, count }: Line): Drawing {
   const curve = (values: readonly (number | null)[], stroke: string) => [
     Plot.ruleX([0, 1], { stroke: colours.muted, strokeDasharray: '4 4' }),
     Plot.line(values as number[], { x: t, y: (value: number | null) => value ?? Number.NaN, stroke, strokeWidth: 2.6 }),
@@ -141,11 +106,7 @@ function drawSurface(landscape: Surface): Drawing {
   };
 }
 
-function drawTrajectory({
-  path: points,
-  explained,
-  surface: below,
-}: Extract<Landscape, { kind: 'trajectory' }>): Drawing {
+function drawTrajectory({ path: points, explained, surface: below }: Trajectory): Drawing {
   const [first, second] = explained.map((share) => `${(100 * share).toFixed(1)} %`);
   const legend: LegendItem[] = [
     { label: 'path of the run, a point a checkpoint', colour: colours.asam },
@@ -165,9 +126,9 @@ function drawTrajectory({
           y: { ...axes.y, label: `second component (${second})` },
           marks: [
             ...(below ? [contourMarks(below)] : []),
-            path(points as Weights[], { stroke: colours.asam, strokeWidth: 2.2 }),
-            dots(points as Weights[], { fill: '#ffffff', stroke: colours.asam, strokeWidth: 1.6, r: 3 }),
-            dots(points.slice(-1) as Weights[], { fill: colours.sam, r: 5 }),
+            path(points, { stroke: colours.asam, strokeWidth: 2.2 }),
+            dots(points, { fill: '#ffffff', stroke: colours.asam, strokeWidth: 1.6, r: 3 }),
+            dots(points.slice(-1), { fill: colours.sam, r: 5 }),
           ],
         },
       },

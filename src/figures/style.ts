@@ -28,7 +28,7 @@ export interface Window {
 /** Shades of a loss: the darker, the higher. */
 export function contours(value: (x: number, y: number) => number, { x, y }: Window, thresholds: readonly number[]) {
   return Plot.contour({
-    ...{ x1: x[0], y1: y[0], x2: x[1], y2: y[1], fill: value, thresholds: [...thresholds], pixelSize: 4 },
+    ...{ x1: x[0], y1: y[0], x2: x[1], y2: y[1], fill: value, thresholds: [...thresholds], pixelSize: 2 },
     ...{ stroke: '#ffffff', strokeWidth: 0.8, strokeOpacity: 0.9 },
   });
 }

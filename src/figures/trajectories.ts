@@ -104,7 +104,7 @@ export const trajectoriesFigure = defineFigure({
         x: { domain: [...WINDOW.x], label: 'w1' },
         y: { domain: [...WINDOW.y], label: 'w2' },
         marks: [
-          contours((x, y) => residual([x, y]), WINDOW, linspace(0.02, 0.9, 23)),
+          contours((x, y) => residual([x, y]), WINDOW, linspace(0.04, 0.92, 12)),
           ...(method === 'SAM' ? frozenMarks(rho) : []),
           path(valley, { stroke: colours.ink, strokeWidth: 2, clip: true }),
           ...trajectories[method].flatMap(({ points, start, end, reached: success }) => {

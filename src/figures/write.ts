@@ -1,10 +1,11 @@
 // Writes a figure as three files: NAME.svg, NAME.png with twice the pixels, and NAME.json with the numbers it was drawn from.
-import { mkdir, rename, writeFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { Resvg } from '@resvg/resvg-js';
+import { writeWhole } from '../write.js';
 import { compose } from './compose.js';
-import type { Figure } from './figure.js';
+import type { Drawing, Figure } from './figure.js';
 
 /** Where the files of a figure lie. */
 export interface WrittenFigure {
@@ -32,24 +33,24 @@ export function toPng(svg: string): Buffer {
   return new Resvg(svg, { font, fitTo: { mode: 'zoom', value: PIXELS } }).render().asPng();
 }
 
-/** Computes, draws and writes one figure into a folder, which is made when it is missing. */
+/** Draws into `stem`.svg and `stem`.png; the folder is made when it is missing. */
+export async function writePictures(drawing: Drawing, stem: string): Promise<{ svg: string; png: string }> {
+  const files = { svg: `${stem}.svg`, png: `${stem}.png` };
+  const svg = compose(drawing);
+  await mkdir(dirname(stem), { recursive: true });
+  await writeWhole(files.svg, svg);
+  await writeWhole(files.png, toPng(svg));
+  return files;
+}
+
+/** Computes, draws and writes one figure into a folder. */
 export async function writeFigure(figure: Figure, folder: string): Promise<WrittenFigure> {
   const data = figure.compute();
   const drawing = figure.draw(data);
+  const stem = join(folder, figure.name);
+  const pictures = await writePictures(drawing, stem);
   const { title, caption } = drawing;
-  const svg = compose(drawing);
-  const at = (extension: string) => join(folder, `${figure.name}.${extension}`);
-  const files = { svg: at('svg'), png: at('png'), json: at('json') };
-  await mkdir(folder, { recursive: true });
-  await replaceFile(files.svg, svg);
-  await replaceFile(files.png, toPng(svg));
-  await replaceFile(files.json, `${JSON.stringify({ figure: figure.name, title, caption, ...data })}\n`);
-  return { name: figure.name, title, caption, ...files };
-}
-
-/** A failed write leaves the old file. */
-async function replaceFile(path: string, contents: string | Uint8Array): Promise<void> {
-  const temporary = `${path}.writing`;
-  await writeFile(temporary, contents);
-  await rename(temporary, path);
+  const json = `${stem}.json`;
+  await writeWhole(json, `${JSON.stringify({ figure: figure.name, title, caption, ...data })}\n`);
+  return { name: figure.name, title, caption, ...pictures, json };
 }

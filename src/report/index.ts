@@ -7,6 +7,7 @@ import { Html, html } from './escape.js';
 import { STYLE } from './page.css.js';
 import { summarize, summaryColumns } from './statistics.js';
 import { drawSweep } from './sweep.js';
+import { htmlTable } from './table.js';
 import { timingColumns } from './timing.js';
 import type { ReportMeta, ReportRun, ReportSweep } from './types.js';
 
@@ -19,14 +20,14 @@ function summaryTable(runs: readonly ReportRun[], drawn: readonly string[], refe
   const summaries = summarize(runs, reference);
   const columns = summaryColumns(summaries, reference);
   const rows = summaries.map((summary) => {
-    const cells = columns.map(({ text }) => html`<td>${text(summary)}</td>`);
+    const cells = columns.map(({ text }) => text(summary));
     const index = drawn.indexOf(summary.group);
     const colour = index < 0 ? html`<span class="swatch"></span>` : swatch(index);
-    return html`<tr><td>${colour}${summary.group}</td>${cells}</tr>`;
+    return [html`${colour}${summary.group}`, ...cells];
   });
-  const titles = columns.map(({ title }) => html`<th>${title}</th>`);
+  const titles = ['Optimizer', ...columns.map(({ title }) => title)];
   const seeds = [...new Set(runs.map(({ seed }) => seed))].toSorted((a, b) => a - b).join(', ');
-  return html`<div class="card result"><table><thead><tr><th>Optimizer</th>${titles}</tr></thead><tbody>${rows}</tbody></table></div>
+  return html`<div class="card result">${htmlTable(titles, rows)}</div>
 <p class="muted">Mean ± sample standard deviation over n seeds (${seeds}), after the last epoch. The generalization gap is held-out loss minus training loss.</p>`;
 }
 
@@ -44,12 +45,6 @@ function panels(runs: readonly ReportRun[], groups: readonly string[]): Html {
 const legend = (names: readonly string[]) =>
   html`<ul class="legend">${names.map((name, index) => html`<li>${swatch(index)}${name}</li>`)}</ul>`;
 
-/** Rows of cells under titles; the first column has names. */
-function table(titles: readonly string[], rows: readonly (readonly (Html | string)[])[]): Html {
-  const body = rows.map((row) => html`<tr>${row.map((cell) => html`<td>${cell}</td>`)}</tr>`);
-  return html`<table><thead><tr>${titles.map((title) => html`<th>${title}</th>`)}</tr></thead><tbody>${body}</tbody></table>`;
-}
-
 function timingSection(runs: readonly ReportRun[]): Html {
   const groups = [...new Set(runs.map(({ group }) => group))];
   const columns = timingColumns(runs);
@@ -57,7 +52,7 @@ function timingSection(runs: readonly ReportRun[]): Html {
     group,
     ...columns.map(({ text }) => text(runs.filter((run) => run.group === group))),
   ]);
-  return html`<h2>Timing</h2><div class="card result">${table(['Optimizer', ...columns.map(({ title }) => title)], rows)}</div>
+  return html`<h2>Timing</h2><div class="card result">${htmlTable(['Optimizer', ...columns.map(({ title }) => title)], rows)}</div>
 <p class="muted">Mean ± sample standard deviation over the runs; of a run, the median of its epochs. Images per second: training alone, evaluations left out.</p>`;
 }
 
@@ -69,7 +64,7 @@ function runsSection(runs: readonly ReportRun[]): Html {
     return [[path, group, String(seed), String(epochs.length), state, date.slice(0, 19).replace('T', ' ')]];
   });
   if (rows.length === 0) return html``;
-  return html`<h2>Runs</h2><div class="card">${table(['folder', 'optimizer', 'seed', 'epochs', 'state', 'started (UTC)'], rows)}</div>`;
+  return html`<h2>Runs</h2><div class="card">${htmlTable(['folder', 'optimizer', 'seed', 'epochs', 'state', 'started (UTC)'], rows)}</div>`;
 }
 
 const shown = (value: unknown): string => {

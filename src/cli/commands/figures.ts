@@ -13,10 +13,6 @@ const schema = z.strictObject({
     .min(1)
     .default([...names])
     .describe('Figures to draw'),
-  landscape: z
-    .array(path)
-    .default([])
-    .describe('Files of flatmin landscape --out, whose data is drawn in place of those figures'),
 });
 
 export const figuresCommand = defineCommand({
@@ -26,14 +22,13 @@ export const figuresCommand = defineCommand({
 
 Examples:
   flatmin figures --out figures
-  flatmin figures --only trajectories,region
-  flatmin figures --landscape surface.json`,
+  flatmin figures --only trajectories,region`,
   schema,
-  async run({ out, only, landscape }, { output }) {
-    const { figures, landscapeFigure, writeFigure } = await import('../../figures/index.js');
-    const named = figures.filter(({ name }) => (only as readonly string[]).includes(name));
+  async run({ out, only }, { output }) {
+    const { figures, writeFigure } = await import('../../figures/index.js');
+    const chosen = figures.filter(({ name }) => (only as readonly string[]).includes(name));
     const written = [];
-    for (const figure of landscape.length > 0 ? landscape.map(landscapeFigure) : named) {
+    for (const figure of chosen) {
       output.progress(`drawing ${figure.name}`);
       const files = await writeFigure(figure, out);
       output.text(`${files.svg}\n  ${files.caption}`);

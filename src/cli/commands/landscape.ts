@@ -1,18 +1,19 @@
-// `flatmin landscape`: the loss around a trained model, between two of them, or below the path of a run, as data.
+// `flatmin landscape`: the loss around a trained model, between two of them, or below the path of a run: data and pictures.
 import { mkdir } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { dirname, extname } from 'node:path';
 import { z } from 'zod';
-import { interpolation, type Line, type Surface, surface, type Trajectory, trajectory } from '../../analysis/index.js';
+import { interpolation, surface, trajectory } from '../../analysis/index.js';
+import type { Landscape } from '../../figures/landscape.js';
 import { type Dataset, Model } from '../../index.js';
 import { path } from '../../options/fields.js';
 import { interpolationSchema, surfaceSchema, trajectorySchema } from '../../options/index.js';
+import { writeWhole } from '../../write.js';
 import { type Context, defineCommand } from '../command.js';
 import { openSplit } from '../data.js';
 import { UsageError } from '../failure.js';
 import { measuredFields, observe, openMeasured } from '../measured.js';
 import { findKeptWeights } from '../training.js';
 import { findWeights, openModel } from '../weights.js';
-import { writeWhole } from '../write.js';
 
 const schema = z.strictObject({
   ...measuredFields,
@@ -32,7 +33,7 @@ const schema = z.strictObject({
   seed: surfaceSchema.shape.seed,
   batchSize: interpolationSchema.shape.batchSize,
   limit: interpolationSchema.shape.limit,
-  out: path.optional().describe('File that the data is written to as JSON'),
+  out: path.optional().describe('File that the data is written to as JSON; drawn as SVG and PNG beside it'),
 });
 
 type Options = z.output<typeof schema>;
@@ -41,7 +42,7 @@ export const landscapeCommand = defineCommand({
   name: 'landscape',
   summary: 'compute the loss around a model, between two models, or below the path of a run',
   details: `Without --to and --trajectory it is the loss over two random directions, normalised filter by filter. The data is JSON, on stdout
-with --json and in the file of --out.
+with --json and in the file of --out, beside which it is drawn as SVG and PNG.
 
 Examples:
   flatmin landscape --weights runs/asam --out surface.json
@@ -51,12 +52,6 @@ Examples:
   schema,
   run: landscape,
 });
-
-/** What was computed, under the name of its kind. */
-type Landscape =
-  | ({ kind: 'surface' } & Surface)
-  | ({ kind: 'interpolation' } & Line)
-  | ({ kind: 'trajectory' } & Trajectory);
 
 async function landscape(options: Options, context: Context): Promise<void> {
   const { output } = context;
@@ -70,9 +65,12 @@ async function landscape(options: Options, context: Context): Promise<void> {
   if (out !== undefined) {
     await mkdir(dirname(out), { recursive: true });
     await writeWhole(out, `${JSON.stringify(document)}\n`);
+    // Loaded only when needed: the plotting library would double the start of every command.
+    const { drawLandscape, writePictures } = await import('../../figures/index.js');
+    const { svg, png } = await writePictures(drawLandscape(found), out.slice(0, out.length - extname(out).length));
+    output.text(`${out}, ${svg}, ${png}`);
   }
   for (const line of textOf(found)) output.text(line);
-  if (out !== undefined) output.text(out);
 }
 
 /** Keeps what is set, so that each kind has its own defaults. */

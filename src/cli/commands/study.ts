@@ -3,6 +3,7 @@
 import { mkdir } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import { writeWhole } from '../../write.js';
 import { type Context, defineCommand } from '../command.js';
 import { EXIT, UsageError } from '../failure.js';
 import { onInterrupt } from '../interrupt.js';
@@ -11,7 +12,6 @@ import { nameOf, planStudy, type StudyOptions, studyFolder, studySchema } from '
 import { makeNets } from '../study/pool.js';
 import { type NetRecord, readRecord } from '../study/record.js';
 import { showStudy, studyDocument } from '../study/result.js';
-import { writeWhole } from '../write.js';
 
 export const studyCommand = defineCommand({
   name: 'study',

@@ -3,6 +3,7 @@ import * as Plot from '@observablehq/plot';
 import { drawChart, strokeOf } from '../../report/charts.js';
 import { Html, html } from '../../report/escape.js';
 import { STYLE } from '../../report/page.css.js';
+import { htmlTable } from '../../report/table.js';
 import { AXES, type Axis } from './plan.js';
 import { MEASURES, type Measure, type NetRecord } from './record.js';
 import { correlationTable, GAPS, gapOf, measureOf, nameOfMeasure, remarks, type StudyDocument } from './result.js';
@@ -33,12 +34,6 @@ function scatter(
   return html`<figure class="card"><h3>${title}</h3>${drawing}</figure>`;
 }
 
-function table(head: readonly string[], rows: readonly (readonly string[])[]): Html {
-  const line = (cells: readonly string[], name: 'td' | 'th') =>
-    html`<tr>${cells.map((cell) => (name === 'td' ? html`<td>${cell}</td>` : html`<th>${cell}</th>`))}</tr>`;
-  return html`<div class="card result"><table><thead>${line(head, 'th')}</thead><tbody>${rows.map((row) => line(row, 'td'))}</tbody></table></div>`;
-}
-
 /** Draws the page. */
 export function studyPage(document: StudyDocument, title: string): string {
   const nets = document.nets.filter((net) => net.converged);
@@ -50,7 +45,7 @@ export function studyPage(document: StudyDocument, title: string): string {
   const sections = GAPS.map((gap) => {
     const { head, rows } = correlationTable(document, gap);
     const plots = MEASURES.map((measure) => scatter(nets, measure, gap, values));
-    return html`<h2>Gap of the ${gap}</h2>${table(head, rows)}<ul class="legend">${legend}</ul><div class="panels">${plots}</div>`;
+    return html`<h2>Gap of the ${gap}</h2><div class="card result">${htmlTable(head, rows)}</div><ul class="legend">${legend}</ul><div class="panels">${plots}</div>`;
   });
   const left = document.notConverged.map((net) => html`<li>${JSON.stringify(net)}</li>`);
   return html`<!doctype html>

@@ -2,8 +2,8 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { writeWhole } from '../../write.js';
 import { UsageError } from '../failure.js';
-import { writeWhole } from '../write.js';
 import { type Point, type StudyOptions, sharedSettings } from './plan.js';
 
 interface Scores {
