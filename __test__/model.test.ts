@@ -62,7 +62,7 @@ describe('Model.sequential', () => {
           [
             layers.layerNorm(),
             layers.selfAttention(2, { name: 'attn' }),
-            layers.layerScale(),
+            layers.layerScale({ name: 'scale' }),
             layers.stochasticDepth(0.5),
           ],
           { name: '', activation: 'none' },

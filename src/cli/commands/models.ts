@@ -4,7 +4,6 @@ import { models } from '../../index.js';
 import { positiveInteger } from '../../options/fields.js';
 import { zooSchema } from '../../options/model.js';
 import { defineCommand } from '../command.js';
-import { UsageError } from '../failure.js';
 import type { Output } from '../output.js';
 import { textTable } from '../table.js';
 
@@ -25,8 +24,7 @@ export const modelsCommand = defineCommand({
   flatmin models
   flatmin models wrn28_10 --num-classes 100 --batch-size 256 --dtype bfloat16`,
   schema,
-  async run(options, { output, operands: [name, ...rest] }) {
-    if (rest.length > 0) throw new UsageError(`models: expected one name, found ${rest.length + 1}`);
+  async run(options, { output, operands: [name] }) {
     if (name === undefined) list(output);
     else tell(name, options, output);
   },
