@@ -121,8 +121,9 @@ fn pixels_are_normalised_and_mixed_as_tokens_are() {
 
 #[test]
 fn activations_are_their_formulas() {
+    type Formula = Box<dyn Fn(&Tensor) -> Tensor>;
     let minimum = |x: &Tensor, most: f64| x.clamp_max(most);
-    let cases: [(Value, Box<dyn Fn(&Tensor) -> Tensor>); 7] = [
+    let cases: [(Value, Formula); 7] = [
         (json!({ "type": "silu" }), Box::new(|x| x * x.sigmoid())),
         (json!({ "type": "gelu" }), Box::new(gelu)),
         (
