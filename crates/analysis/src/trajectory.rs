@@ -87,7 +87,7 @@ pub fn trajectory(
 
 /// Each file's weights minus the model's.
 fn differences(model: &Model, files: &[PathBuf]) -> Result<Vec<Tensor>> {
-    let mut reader = Model::new(model.spec().clone(), model.dtype(), 0)?;
+    let mut reader = model.twin()?;
     let read = |file: &PathBuf| {
         reader.load_weights(file, true)?;
         let mut difference = copy(reader.parameters().master())?;

@@ -1,7 +1,6 @@
 //! TorchScript modules as models: every step is that of the same net made of layers. The fixtures are made by
 //! `__test__/fixtures/make_weights.py`.
 
-#[allow(dead_code)]
 mod common;
 
 use std::path::{Path, PathBuf};
