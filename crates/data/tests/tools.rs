@@ -220,6 +220,21 @@ fn inspection_measures_what_evaluation_sees() {
 }
 
 #[test]
+fn inspection_decodes_what_evaluation_does_not_look_at() {
+    let source = TempDir::new().unwrap();
+    let class = source.path().join("class");
+    fs::create_dir(&class).unwrap();
+    let path = class.join("tall.jpg");
+    RgbImage::from_fn(16, 400, |x, y| Rgb([(x * 15) as u8, (y * 7) as u8, (x ^ y) as u8])).save(&path).unwrap();
+    let set = image_folder(source.path(), options()).unwrap();
+    assert_eq!(inspect(&set, 1, &mut on).unwrap().broken_count, 0);
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() * 9 / 10]).unwrap();
+    let found = inspect(&set, 1, &mut on).unwrap();
+    assert!(found.broken_count == 1 && found.broken[0].contains("tall.jpg"), "{found:?}");
+}
+
+#[test]
 fn wrong_options_are_named() {
     let (source, out) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let set = folder(source.path());

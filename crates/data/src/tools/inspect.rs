@@ -1,12 +1,10 @@
 //! Looks at every image of a set: what sizes and formats there are, which do not decode, and what normalises them.
 
 use std::collections::BTreeMap;
-use std::io::Cursor;
 
-use image::ImageReader;
 use serde::Serialize;
 
-use super::{Messages, Watch, advance};
+use super::{Messages, Watch, advance, decode};
 use crate::dataset::Dataset;
 use crate::describe::Description;
 use crate::error::Result;
@@ -31,7 +29,7 @@ pub struct Inspection {
     pub bytes: u64,
     /// Files of each format, `"jpeg"`, `"png"` or `"webp"`.
     pub formats: BTreeMap<String, usize>,
-    /// Widths of the files; `None` for images in memory, which have one size.
+    /// Widths of the files, upright; `None` for images in memory, which have one size.
     pub width: Option<Spread>,
     pub height: Option<Spread>,
     /// Mean and deviation of all pixels as evaluation sees them (resized and cropped), in `[0, 1]`.
@@ -102,27 +100,26 @@ struct FileView {
 
 impl View {
     fn of(set: &Dataset, index: usize) -> Result<Self> {
+        let file = set.image_name(index)?.map(|name| FileView::of(set, index, &name)).transpose()?;
         let pixels = set.pixels(index)?;
         let channels = set.shape().channels;
         let mut sums = vec![Sums::default(); channels];
         for pixel in pixels.chunks_exact(channels) {
             sums.iter_mut().zip(pixel).for_each(|(sum, &value)| sum.push(f64::from(value)));
         }
-        let file = set.image_name(index)?.map(|_| FileView::of(set, index)).transpose()?;
         Ok(Self { file, sums })
     }
 }
 
 impl FileView {
-    /// The image decoded, so its header can be read.
-    fn of(set: &Dataset, index: usize) -> Result<Self> {
+    /// Decodes all of the image, also what evaluation does not look at.
+    fn of(set: &Dataset, index: usize, name: &str) -> Result<Self> {
         let mut bytes = Vec::new();
         set.read_encoded(index, &mut bytes)?;
-        let reader = ImageReader::new(Cursor::new(&bytes)).with_guessed_format().ok();
-        let format = reader.as_ref().and_then(ImageReader::format);
-        let (width, height) = reader.and_then(|reader| reader.into_dimensions().ok()).unwrap_or_default();
-        let format = format.map_or_else(|| "unknown".to_owned(), |format| format!("{format:?}").to_lowercase());
-        Ok(Self { bytes: bytes.len() as u64, format, width, height })
+        let image = decode(&bytes, name)?;
+        let format = image::guess_format(&bytes).map_or_else(|_| "unknown".to_owned(), |format| format!("{format:?}"));
+        let [width, height] = [image.width(), image.height()].map(|side| side as u32);
+        Ok(Self { bytes: bytes.len() as u64, format: format.to_lowercase(), width, height })
     }
 }
 
