@@ -2,7 +2,7 @@
 
 usage, from the root:
     "$(benchmarks/peers/venv.sh)" __test__/goldens/make_sharpness.py resnet20-cifar10.safetensors cifar-10-batches-bin   (about a minute)
-`--images 1000 --out FILE` gives values for more images, `--dtype float64` exact ones; FLATMIN_GOLDEN=FILE makes the test take that file.
+`--images 1000 --out FILE` gives values for more images, `--dtype float32` those of the dtype that models have; FLATMIN_GOLDEN=FILE makes the test take that file.
 A plain transcription of the definitions: T_w, the ball and its projection as in Kwon 2021 and docs/sharpness.md, one tensor after another.
 """
 import argparse
@@ -26,7 +26,7 @@ SCALES = {
     "filter": (invariant_filter_scale, {"scale": "filter", "adaptive": "all"}),
     "filter, eta 0.01": (filter_scale(0.01), {"scale": "filter", "adaptive": "weights", "eta": 0.01}),
 }
-RADII = {"none": [0.02, 0.1], "element": [0.1, 0.5], "element, eta 0.01": [0.05, 0.2], "filter": [0.01, 0.05], "filter, eta 0.01": [0.01, 0.05]}
+RADII = {"none": [0.02, 0.1], "element": [0.1, 0.3], "element, eta 0.01": [0.05, 0.2], "filter": [0.01, 0.05], "filter, eta 0.01": [0.01, 0.05]}
 # Lengths in the maximum norm are those in the 2-norm divided by the root of the number of weights, about.
 INF = 520
 
@@ -152,8 +152,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("weights")
     parser.add_argument("images_folder")
-    parser.add_argument("--images", type=int, default=50)
-    parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
+    parser.add_argument("--images", type=int, default=20)
+    parser.add_argument("--dtype", choices=["float32", "float64"], default="float64")
     parser.add_argument("--only", nargs="+", choices=SCALES, default=list(SCALES), help="scales to make cases of")
     parser.add_argument("--out", type=Path, default=HERE / "sharpness-resnet20.json")
     options = parser.parse_args()

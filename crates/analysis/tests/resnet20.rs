@@ -114,7 +114,7 @@ fn measures(model: &mut Model, set: &Dataset, method: Method, ball: BallConfig, 
 #[test]
 fn adaptive_sharpness_does_not_see_rescaling_and_plain_sharpness_does() {
     let Some(shared) = shared() else { return };
-    let set = test_images(&shared, 50);
+    let set = test_images(&shared, 20);
     let ball = |scale, eta| BallConfig { scale, eta, adaptive: Adaptive::All, ..BallConfig::default() };
     let all = |model: &mut Model, method| {
         [
