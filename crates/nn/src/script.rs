@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use flatmin_torch_ext::{ScriptModule, ScriptTensor};
 use serde::Deserialize;
@@ -232,10 +233,13 @@ impl Script {
         for (norm, places) in self.norms.iter().enumerate() {
             self.hang_statistics(norm, places, pass, buffers)?;
         }
-        if let Pass::Train { mask_seed, .. } = pass {
-            tch::manual_seed(mask_seed as i64);
-        }
-        Ok(self.module.forward(&images.f_contiguous()?)?)
+        let images = images.f_contiguous()?;
+        let Pass::Train { mask_seed, .. } = pass else { return Ok(self.module.forward(&images)?) };
+        // One generator for the process: who has seeded it draws from it before anybody else does.
+        static DRAWING: Mutex<()> = Mutex::new(());
+        let _drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
+        tch::manual_seed(mask_seed as i64);
+        Ok(self.module.forward(&images)?)
     }
 
     /// Lets a batch norm read the statistics of the pass, and write only where they are staged.
