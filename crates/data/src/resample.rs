@@ -316,7 +316,7 @@ mod tests {
     #[test]
     fn what_a_reduction_covers_is_averaged_and_nothing_beyond_the_part_is_seen() {
         // Stripes two pixels wide, and a bright border that the part leaves out.
-        let stripes = |x: usize| if x / 2 % 2 == 0 { 100 } else { 140 };
+        let stripes = |x: usize| if (x / 2).is_multiple_of(2) { 100 } else { 140 };
         let picture = grey(34, 34, |y, x| if y < 1 || x < 1 || y > 32 || x > 32 { 255 } else { stripes(x - 1) });
         let small = drawn(&picture, Span::whole(1, 32), Span::whole(1, 32), 4, 4);
         assert!(small.iter().all(|value| (116..=124).contains(value)), "{small:?}");
