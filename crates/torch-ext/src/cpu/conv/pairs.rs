@@ -26,7 +26,7 @@ impl Convolution {
     pub fn can_pair(&self) -> bool {
         #[cfg(target_arch = "x86_64")]
         return self.has_full_vectors()
-            && self.taps() * LANES <= MOST_WEIGHTS
+            && self.weight_len() <= MOST_WEIGHTS
             && is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bf16");
         #[cfg(not(target_arch = "x86_64"))]
@@ -54,7 +54,7 @@ impl Convolution {
 }
 
 /// Above this, libtorch's kernel is the better one: the sums of a task leave the cache.
-const MOST_WEIGHTS: usize = 1 << 20;
+const MOST_WEIGHTS: usize = 1 << 18;
 
 /// Writes dW `[out, height, width, in]` from x and dy, all dense and channels-last.
 ///

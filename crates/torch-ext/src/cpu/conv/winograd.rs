@@ -44,6 +44,11 @@ impl Convolution {
             && is_x86_feature_detected!("avx512vl")
     }
 
+    /// Whether the filters at a point of Winograd's domain stay in the cache.
+    pub fn has_few_weights(&self) -> bool {
+        self.in_channels * self.out_channels <= FEW_WEIGHTS
+    }
+
     fn grid(&self, channels: usize) -> Grid {
         Grid { height: self.input[0], width: self.input[1], channels }
     }
@@ -107,7 +112,7 @@ fn convolve<E: Lanes>(convolution: &Convolution, x: Slab<E>, filters: &Filters, 
     let pixels = convolution.batch * height * width;
     assert!(convolution.suits_winograd());
     assert_eq!([x.len(), y.len()], [pixels * from, pixels * to]);
-    match from * to <= FEW_WEIGHTS {
+    match convolution.has_few_weights() {
         true => convolve_by_blocks(convolution, x, filters, y, channels),
         false => convolve_by_points(convolution, x, filters, y, channels),
     }
