@@ -262,8 +262,7 @@ describe.skipIf(!existsSync(CHROMIUM))('in Chromium', () => {
     expect(await text(page, '#left')).toMatch(/^about \d+:\d\d/);
     expect(await page.locator('#charts .card:visible h2').allTextContents()).toHaveLength(6);
     const before = await pixels(page);
-    await page.locator('#log li', { hasText: 'epoch 4 ' }).waitFor();
-    expect(await pixels(page)).not.toBe(before);
+    await expect.poll(() => pixels(page), { timeout: 30_000 }).not.toBe(before);
 
     await page.reload();
     await page.locator('#log li', { hasText: 'epoch 1 ' }).waitFor();
