@@ -15,6 +15,7 @@ export interface Answers {
   readonly rounds: Times[];
 }
 
+/** How the turns are taken. */
 interface Plan {
   readonly rounds: number;
   /** Timed steps in each block. */
@@ -34,4 +35,12 @@ export async function alternate(contenders: readonly Contender[], plan: Plan): P
     }
   }
   return answers;
+}
+
+/** What every bench is told besides what it times. */
+export interface BenchSettings extends Plan {
+  /** Steps before the first timed one. */
+  readonly warmup: number;
+  readonly threads: number;
+  readonly seed: number;
 }

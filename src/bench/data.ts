@@ -1,5 +1,5 @@
 // `flatmin bench data`: images a second from a folder, on one thread and on all, beside PyTorch DataLoaders of three decoders.
-import { type Answers, alternate, type Contender } from './alternate.js';
+import { type Answers, alternate, type BenchSettings, type Contender } from './alternate.js';
 import { openBench } from './ours.js';
 import { contender, Peer, type PeerHead, peerPython, timesOf } from './peer.js';
 import { median, rounded, series } from './statistics.js';
@@ -8,18 +8,12 @@ import { median, rounded, series } from './statistics.js';
 export const DECODERS = ['pillow', 'torchvision', 'simplejpeg'] as const;
 
 /** Settings of the bench. */
-export interface DataBenchOptions {
+export interface DataBenchOptions extends BenchSettings {
   readonly dataDir: string;
   readonly size: number;
   readonly batch: number;
   readonly peer: boolean;
   readonly decoders: readonly (typeof DECODERS)[number][];
-  readonly rounds: number;
-  readonly steps: number;
-  readonly warmup: number;
-  readonly threads: number;
-  readonly seed: number;
-  readonly onBlock?: (round: number, name: string) => void;
 }
 
 interface Started {

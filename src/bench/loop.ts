@@ -3,23 +3,17 @@
 // The event loop is watched in turns of their own: the watch wakes a thread every millisecond, which costs the others time.
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { ASAM, type Dataset, datasets, type Model, models, type Optimizer, SAM, SGD, Trainer } from '../index.js';
-import { alternate, type Contender } from './alternate.js';
+import { alternate, type BenchSettings, type Contender } from './alternate.js';
 import { type Method, optimizerConfig } from './methods.js';
 import { openBench } from './ours.js';
 import { timesOf } from './peer.js';
 import { median, rounded, series } from './statistics.js';
 
 /** Settings of the bench. */
-export interface LoopBenchOptions {
+export interface LoopBenchOptions extends BenchSettings {
   readonly model: string;
   readonly optimizer: Method;
   readonly batch: number;
-  readonly rounds: number;
-  readonly steps: number;
-  readonly warmup: number;
-  readonly threads: number;
-  readonly seed: number;
-  readonly onBlock?: (round: number, name: string) => void;
 }
 
 /** Runs the bench and gives its result, without the environment. */

@@ -2,7 +2,7 @@
 // Timed is everything between the backward passes, clearing or gathering the gradients included. The peers are the published code
 // and the package pytorch_optimizer; the roof is a copy of the same arena.
 import { FlatminError } from '../errors.js';
-import { type Answers, alternate, type Contender } from './alternate.js';
+import { type Answers, alternate, type BenchSettings, type Contender } from './alternate.js';
 import { METHODS, type Method, optimizerConfig, TRAFFIC } from './methods.js';
 import { openBench } from './ours.js';
 import { Peer, type PeerHead, peerPython, timesOf } from './peer.js';
@@ -17,15 +17,9 @@ export const STEP_PEERS = ['published', 'pytorch_optimizer'] as const;
 type StepPeer = (typeof STEP_PEERS)[number];
 
 /** Settings of the bench. */
-export interface StepBenchOptions {
+export interface StepBenchOptions extends BenchSettings {
   readonly optimizer: Method | 'all';
   readonly peer: boolean;
-  readonly rounds: number;
-  readonly steps: number;
-  readonly warmup: number;
-  readonly threads: number;
-  readonly seed: number;
-  readonly onBlock?: (round: number, name: string) => void;
 }
 
 interface Started {

@@ -3,7 +3,7 @@ import { call } from '../call.js';
 import type { ModelSpec } from '../model-spec.js';
 import { loadNative } from '../native/index.js';
 import type { ModelDtype } from '../options/fields.js';
-import { type Answers, alternate, type Contender } from './alternate.js';
+import { type Answers, alternate, type BenchSettings, type Contender } from './alternate.js';
 import { METHODS, type Method, optimizerConfig } from './methods.js';
 import { openBench } from './ours.js';
 import { contender, Peer, type PeerHead, peerPython, timesOf } from './peer.js';
@@ -20,19 +20,13 @@ export const VARIANTS = [
 ] as const;
 
 /** Settings of the bench. */
-export interface TrainBenchOptions {
+export interface TrainBenchOptions extends BenchSettings {
   readonly model: string;
   readonly optimizer: Method;
   readonly batch: number;
   readonly dtype: ModelDtype;
   readonly peer: boolean;
   readonly variants: readonly (typeof VARIANTS)[number][];
-  readonly rounds: number;
-  readonly steps: number;
-  readonly warmup: number;
-  readonly threads: number;
-  readonly seed: number;
-  readonly onBlock?: (round: number, name: string) => void;
 }
 
 interface Started {

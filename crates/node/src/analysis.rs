@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use flatmin_analysis::{
-    CurvatureOptions, LineEnd, LineOptions, MarginOptions, Monitor, Progress, SharpnessOptions, SurfaceOptions,
-    TrajectoryOptions, all_layer_margins, curvature, interpolation, sharpness, surface, trajectory,
+    CurvatureOptions, LineEnd, LineOptions, Monitor, Progress, TrajectoryOptions, all_layer_margins, curvature,
+    interpolation, sharpness, surface, trajectory,
 };
 use flatmin_data::Dataset;
 use flatmin_nn::Model;
@@ -115,10 +115,7 @@ impl BindingAnalysis {
         dataset: &BindingDataset,
         options: Value,
     ) -> napi::Result<PromiseRaw<'env, Value>> {
-        let measure = |model: &mut Model, set: &Dataset, options: &SharpnessOptions, monitor: &Monitor<'_>| {
-            sharpness(model, set, options, monitor)
-        };
-        measured(env, self, (model, dataset), ("sharpness", options), measure)
+        measured(env, self, (model, dataset), ("sharpness", options), sharpness)
     }
 
     /// `vectors` has an entry for each eigenvalue if they are asked for.
@@ -197,10 +194,7 @@ impl BindingAnalysis {
         dataset: &BindingDataset,
         options: Value,
     ) -> napi::Result<PromiseRaw<'env, Value>> {
-        let measure = |model: &mut Model, set: &Dataset, options: &SurfaceOptions, monitor: &Monitor<'_>| {
-            surface(model, set, options, monitor)
-        };
-        measured(env, self, (model, dataset), ("surface", options), measure)
+        measured(env, self, (model, dataset), ("surface", options), surface)
     }
 
     /// `files` hold the weights of the run's checkpoints, in order.
@@ -234,9 +228,6 @@ impl BindingAnalysis {
         dataset: &BindingDataset,
         options: Value,
     ) -> napi::Result<PromiseRaw<'env, Value>> {
-        let measure = |model: &mut Model, set: &Dataset, options: &MarginOptions, monitor: &Monitor<'_>| {
-            all_layer_margins(model, set, options, monitor)
-        };
-        measured(env, self, (model, dataset), ("allLayerMargin", options), measure)
+        measured(env, self, (model, dataset), ("allLayerMargin", options), all_layer_margins)
     }
 }
