@@ -24,7 +24,7 @@ for (const batchSize of [16, 64]) {
       const [seen, unseen] = [await model.evaluate(train), await model.evaluate(test)];
       const net = {
         gap: unseen.loss - seen.loss,
-        sharpness: (await analysis.sharpness(model, train, { rho: 0.2 })).points[0]?.sharpness ?? Number.NaN,
+        sharpness: (await analysis.sharpness(model, train, { rho: 0.05 })).points[0]?.sharpness ?? Number.NaN,
         adaptive:
           (await analysis.sharpness(model, train, { rho: 0.5, scale: 'element' })).points[0]?.sharpness ?? Number.NaN,
       };

@@ -17,7 +17,7 @@ for (let seed = 1; seed <= seeds; seed += 1) {
     const adam = new Adam(model, { lr: 1e-3 });
     const trainer = new Trainer({
       ...{ model, optimizer: name === 'SAM' ? new SAM(adam, { rho: 0.05 }) : adam },
-      ...{ train, validation: 0.1, test, seed, augment: 'standard' },
+      ...{ train, validation: 0.1, seed, augment: 'standard' },
       epochs: name === 'SAM' ? epochs : 2 * epochs,
       schedule: { type: 'plateau', factor: 0.5, patience: 5 },
       callbacks: [new callbacks.EarlyStopping({ patience: 15, restoreBestWeights: true })],
