@@ -126,7 +126,7 @@ typedef struct flatmin_scratch {
 // Which gradient of the step a norm pass sees.
 enum {
   FLATMIN_FIRST_PASS = 0,   // begins a step: proceed = finite
-  FLATMIN_SECOND_PASS = 1,  // proceed = proceed and finite
+  FLATMIN_SECOND_PASS = 1,  // proceed = proceed and finite; norm2(g) alone, the rest of the record stays
   FLATMIN_ONLY_MEASURE = 2  // proceed stays
 };
 
