@@ -162,7 +162,7 @@ fn ties_go_to_the_first_class_and_unknown_labels_to_nan() {
     let logits = Tensor::from_slice(&[1.0f32, 2.0, 2.0, 2.0, 1.0, 2.0]).reshape([2, 3]);
     let labels = Tensor::from_slice(&[1_i64, 2]);
     assert_eq!(CrossEntropy::forward(&place, &logits, &labels, 0.0).unwrap().correct.int64_value(&[0]), 1);
-    for label in [-1, 3] {
+    for label in [-1_i64, 3] {
         let labels = Tensor::from_slice(&[1, label]);
         let entropy = CrossEntropy::forward(&place, &logits, &labels, 0.0).unwrap();
         assert!(entropy.loss.double_value(&[]).is_nan());
