@@ -21,7 +21,7 @@ beforeEach(() => {
     torchVersion,
     threads: 2,
     cpuCapability: 'AVX2',
-    cudaAvailable: false,
+    cudaDevices: 0,
     addonVersion: '0.1.0',
   };
   world = {

@@ -9,10 +9,10 @@ import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type * as generated from '../native/index.js';
 import { fromNative } from '../src/errors.js';
-import { findAddon } from '../src/native/addon.js';
+import { findAddons } from '../src/native/addon.js';
 import type { Binding } from '../src/native/binding.js';
 import { hasNvidiaDriver } from '../src/native/driver.js';
-import { findLibtorch, type Search } from '../src/native/find.js';
+import { findLibtorch, findNative, type Search } from '../src/native/find.js';
 import { loadNative } from '../src/native/index.js';
 import { inspectLibtorch } from '../src/native/libtorch.js';
 import { packageRoot } from '../src/native/paths.js';
@@ -121,22 +121,40 @@ describe('finding the addon', () => {
 
   it('takes native/ of a clone, with the libtorch release it was built against', () => {
     writeFiles(join(root, 'native'), { 'build.json': '{"libtorch":"2.11.0"}' });
-    expect(findAddon(platform, root)).toEqual({
-      addon: join(root, 'native', 'flatmin.linux-x64-gnu.node'),
-      preload: join(root, 'native', 'preload.linux-x64-gnu.node'),
-      libtorch: '2.11.0',
-    });
+    expect(findAddons(platform, root)).toEqual([
+      {
+        addon: join(root, 'native', 'flatmin.linux-x64-gnu.node'),
+        preload: join(root, 'native', 'preload.linux-x64-gnu.node'),
+        libtorch: '2.11.0',
+      },
+    ]);
+  });
+
+  it('takes the build whose libtorch is there, the usual one first', () => {
+    writeFiles(join(root, 'native'), { 'build.json': `{"libtorch":"${release}"}` });
+    writeFiles(join(root, 'native', 'torch-8.8.8'), { 'build.json': '{"libtorch":"8.8.8"}' });
+    const other = writeLibtorch(join(root, 'other', 'torch'), '8.8.8', ['libtorch_cpu.so', 'libtorch_cuda.so']);
+    const python = () => ({ command: 'python3', version: '3.12.0', hasPip: true, torch: other });
+    const search = { env: { FLATMIN_CACHE: join(root, 'none') }, python, root };
+    const found = findNative(platform, { ...search, device: 'auto' });
+    expect(found).toMatchObject({ device: 'cuda', source: 'Python', files: { libtorch: '8.8.8' } });
+    const usual = writeLibtorch(join(root, 'usual'));
+    const env = { ...search.env, LIBTORCH: usual };
+    expect(findNative(platform, { ...search, env, device: 'cpu' }).files.libtorch).toBe(release);
+    expect(() => findNative(platform, { ...search, python: () => undefined, device: 'auto' })).toThrow(
+      expect.objectContaining({ message: expect.stringContaining(`libtorch ${release} for the CPU was not found`) }),
+    );
   });
 
   it('says how to build it in a clone and how to install it elsewhere', () => {
-    expect(() => findAddon(platform, root)).toThrow(
+    expect(() => findAddons(platform, root)).toThrow(
       expect.objectContaining({
         code: 'ERR_FLATMIN_ADDON',
         message: expect.stringContaining('npm install --include=optional'),
       }),
     );
     mkdirSync(join(root, 'crates'));
-    expect(() => findAddon(platform, root)).toThrow(/node scripts\/bootstrap\.mjs/);
+    expect(() => findAddons(platform, root)).toThrow(/node scripts\/bootstrap\.mjs/);
   });
 });
 

@@ -7,8 +7,8 @@ import { pathToFileURL } from 'node:url';
 import { hashFiles, root, run, say, withLock } from './lib/base.mjs';
 import { buildEnvironment, libtorchForBuild } from './lib/libtorch.mjs';
 import { checkNode, requireBuildTools, warnWithoutPython } from './lib/tools.mjs';
+import { nativeFolder, takeRelease, usual, workspace } from './lib/torch.mjs';
 
-const nativeFolder = join(root, 'native');
 const distFolder = join(root, 'dist');
 
 /** Commands that work without libtorch and the addon; setup and doctor must, since they bring or explain them. */
@@ -23,12 +23,19 @@ export function needsOnlyTypeScript(args) {
 
 /**
  * Brings the clone up to date.
- * @param {{ native?: boolean }} options `native: false` leaves out libtorch and the addon.
+ * @param {{ native?: boolean, release?: object }} options `native: false` leaves out libtorch and the addon; `release` is the
+ * libtorch to build against.
  */
-export async function ensureReady({ native = true } = {}) {
+export async function ensureReady({ native = true, release = usual } = {}) {
   checkNode();
   await ensure('typescript', [packages, typescript]);
-  if (native) await ensure('native', [libtorch, addon]);
+  if (native) await ensure('native', [libtorch(release), addon(release)]);
+}
+
+/** Brings the libtorch of a release, without building the addon for it. */
+export async function ensureLibtorch(release = usual) {
+  await ensureReady({ native: false });
+  await ensure('native', [libtorch(release)]);
 }
 
 /** Makes the steps that are not fresh; a group has a lock of its own, so that building the addon holds up no `doctor`. */
@@ -93,62 +100,67 @@ function typescriptHash() {
 }
 
 /** libtorch: fresh when the loader would find one. */
-const libtorch = {
+const libtorch = (release) => ({
   name: 'libtorch',
   async isFresh() {
-    return (await libtorchForBuild()) !== undefined;
+    return (await libtorchForBuild(release)) !== undefined;
   },
   async make() {
     requireBuildTools();
     warnWithoutPython();
-    const { setUp } = await import(pathToFileURL(join(distFolder, 'native', 'setup', 'index.js')).href);
+    const dist = (path) => import(pathToFileURL(join(distFolder, 'native', path)).href);
+    const [{ setUp }, { thisWorld }] = [await dist('setup/index.js'), await dist('setup/world.js')];
+    const { libtorchTable, olderTable } = await dist('libtorch-table.js');
+    const table = [libtorchTable, olderTable].find(({ version }) => version === release.torch);
     const progress = process.stderr.isTTY ? (line) => process.stderr.write(`\r\u001b[2K${line}`) : () => {};
     const note = (line) => say(`${process.stderr.isTTY ? '\r\u001b[2K' : ''}libtorch: ${line}`);
-    const { path } = await setUp({ device: 'cpu' }, { note, progress });
+    const { path } = await setUp({ device: 'cpu' }, { note, progress }, { ...thisWorld(), table });
     note(`in ${path}`);
   },
-};
+});
 
 /** native/: fresh when sources and libtorch's release are those that build.json names. */
-const addon = {
+const addon = (release) => ({
   name: 'addon',
   async isFresh() {
-    const stamp = readStamp(join(nativeFolder, 'build.json'));
+    const stamp = readStamp(join(nativeFolder(release), 'build.json'));
     if (stamp === undefined) return false;
-    const { sources, libtorch: release } = JSON.parse(stamp);
-    return release === (await libtorchForBuild())?.version && sources === addonHash();
+    const { sources, libtorch: version } = JSON.parse(stamp);
+    return version === (await libtorchForBuild(release))?.version && sources === addonHash();
   },
   async make() {
     requireBuildTools();
     say('addon: building (the first time takes about four minutes on two cores)');
     const sources = addonHash();
-    const { version } = await libtorchForBuild();
-    const env = await buildEnvironment();
+    const { version } = await libtorchForBuild(release);
+    const { folder, env: own } = workspace(release);
+    const env = { ...(await buildEnvironment(release)), ...own };
+    const target = nativeFolder(release);
     // Built aside and renamed, so that a process that has the old one open keeps it.
-    const staging = join(nativeFolder, '.building');
+    const staging = join(target, '.building');
     rmSync(staging, { recursive: true, force: true });
     mkdirSync(staging, { recursive: true });
     try {
-      napiBuild('crates/node/Cargo.toml', 'package.json', 'index.d.ts', staging, env);
-      napiBuild('crates/preload/Cargo.toml', 'crates/preload/napi.json', 'preload.d.ts', staging, env);
+      napiBuild(folder, 'crates/node/Cargo.toml', 'package.json', 'index.d.ts', staging, env);
+      napiBuild(folder, 'crates/preload/Cargo.toml', 'crates/preload/napi.json', 'preload.d.ts', staging, env);
       const suffix = 'linux-x64-gnu.node';
       for (const file of [`flatmin.${suffix}`, `preload.${suffix}`, 'index.d.ts']) {
-        renameSync(join(staging, file), join(nativeFolder, file));
+        renameSync(join(staging, file), join(target, file));
       }
-      writeFileSync(join(nativeFolder, 'build.json'), `${JSON.stringify({ libtorch: version, sources })}\n`);
+      writeFileSync(join(target, 'build.json'), `${JSON.stringify({ libtorch: version, sources })}\n`);
     } finally {
       rmSync(staging, { recursive: true, force: true });
     }
   },
-};
+});
 
 function addonHash() {
   return hashFiles(['crates', 'Cargo.toml', 'Cargo.lock', 'build.rs'], (path) => !/\/(tests|benches)\//.test(path));
 }
 
-function napiBuild(manifest, config, types, output, env) {
+function napiBuild(folder, manifest, config, types, output, env) {
   const cli = join('node_modules', '@napi-rs', 'cli', 'dist', 'cli.js');
-  const files = ['--manifest-path', manifest, '--output-dir', output, '--dts', types, '--no-js'];
+  const files = ['--manifest-path', join(folder, manifest), '--output-dir', output, '--dts', types, '--no-js'];
   const configuration = config === 'package.json' ? [] : ['--config-path', config];
   run(process.execPath, [cli, 'build', '--platform', '--release', ...files, ...configuration], env);
 }
@@ -158,11 +170,17 @@ function readStamp(file) {
 }
 
 if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
-  ensureReady({ native: !process.argv.includes('--no-native') }).then(
-    () => say('everything is ready'),
-    (error) => {
-      say(error instanceof Error ? error.message : String(error));
-      process.exitCode = 1;
-    },
-  );
+  const main = () => {
+    const { release, rest } = takeRelease(process.argv.slice(2));
+    return ensureReady({ native: !rest.includes('--no-native'), release });
+  };
+  Promise.resolve()
+    .then(main)
+    .then(
+      () => say('everything is ready'),
+      (error) => {
+        say(error instanceof Error ? error.message : String(error));
+        process.exitCode = 1;
+      },
+    );
 }

@@ -1,17 +1,23 @@
-// cargo with the libtorch of this clone: `node scripts/cargo.mjs test --release -p flatmin-nn`.
+// cargo with the libtorch of this clone: `node scripts/cargo.mjs test --release -p flatmin-nn`; with `--torch 2.11` against that
+// release.
 
 import { ensureReady } from './bootstrap.mjs';
 import { become, say } from './lib/base.mjs';
 import { buildEnvironment, libtorchForBuild } from './lib/libtorch.mjs';
 import { requireBuildTools } from './lib/tools.mjs';
+import { takeRelease, workspace } from './lib/torch.mjs';
 
 async function main() {
   await ensureReady({ native: false });
   requireBuildTools();
-  if ((await libtorchForBuild()) === undefined) {
-    throw new Error('libtorch is missing; bring it with: node bin/flatmin.js setup --device cpu');
+  const { release, rest } = takeRelease(process.argv.slice(2));
+  if ((await libtorchForBuild(release)) === undefined) {
+    throw new Error(
+      `libtorch ${release.torch} is missing; bring it with: node scripts/bootstrap.mjs --torch ${release.torch}`,
+    );
   }
-  become('cargo', process.argv.slice(2), await buildEnvironment());
+  const { folder, env } = workspace(release);
+  become('cargo', rest, { ...(await buildEnvironment(release)), ...env }, folder);
 }
 
 main().catch((error) => {

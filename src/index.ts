@@ -19,6 +19,7 @@ export type {
   Verification,
 } from './datasets.js';
 export * as datasets from './datasets.js';
+export type { Device } from './device.js';
 export { type ErrorCode, FlatminError } from './errors.js';
 export {
   AbortError,
@@ -99,6 +100,7 @@ export type {
   WSAMOptions,
   ZooOptions,
 } from './options/index.js';
+export type { DeviceName } from './options/fields.js';
 export { asamPresets, samPresets } from './options/presets.js';
 export type { GroupSettings, ParameterGroup } from './parameter-group.js';
 export type { Run } from './run.js';

@@ -2,12 +2,15 @@
 
 import { z } from 'zod';
 import { call } from './call.js';
+import { chooseDevice } from './device.js';
 import { loadNative } from './native/index.js';
-import { positiveInteger } from './options/fields.js';
+import { device, positiveInteger } from './options/fields.js';
 import { parseOptions } from './options/parse.js';
 
 const loadSchema = z.strictObject({
-  device: z.enum(['cpu']).default('cpu').describe('Device to train on'),
+  device: device
+    .optional()
+    .describe('Where models live that name no device: auto, cpu, cuda or cuda:N (default: cpu)'),
   threads: positiveInteger.max(1024).optional().describe('Threads of the computation (default: one per core)'),
 });
 
@@ -15,13 +18,13 @@ const loadSchema = z.strictObject({
 export type LoadOptions = z.input<typeof loadSchema>;
 
 /**
- * Loads libtorch and the addon.
- * @throws `ERR_FLATMIN_LIBTORCH` when libtorch is not installed: run `flatmin setup`.
+ * Loads libtorch and the addon, with libtorch's CUDA part if the device asks for it; that cannot be added later.
+ * @throws `ERR_FLATMIN_LIBTORCH` when libtorch is not installed: run `flatmin setup`. `ERR_FLATMIN_DEVICE` when the device is
+ * not there, or when libtorch was loaded without CUDA before.
  */
 export async function load(options: LoadOptions = {}): Promise<void> {
-  const checked = parseOptions(loadSchema, options, 'load');
-  const native = loadNative(checked);
-  // The first load has set the threads; a later one may change them.
-  const { threads } = checked;
+  const { device, threads } = parseOptions(loadSchema, options, 'load');
+  if (device !== undefined) chooseDevice(device);
+  const native = loadNative();
   if (threads !== undefined) call(() => native.load({ threads }));
 }

@@ -4,6 +4,7 @@
 import { type Batch, withBatch } from './batch.js';
 import { alive, call } from './call.js';
 import { type DatasetSource, nativeDataset, resolveDataset } from './dataset.js';
+import { type Device, settleDevice } from './device.js';
 import { FlatminError } from './errors.js';
 import type { Evaluation } from './events.js';
 import { type ModelSpec, sequentialSpec } from './model-spec.js';
@@ -89,27 +90,29 @@ export class Model {
    * @example Model.sequential([layers.flatten(), layers.linear(10)], { inputShape: [1, 8, 8] })
    */
   static sequential(layers: readonly Layer[], options: SequentialOptions): Model {
-    const { dtype, seed, ...rest } = parseOptions(sequentialSchema, options, 'Model.sequential');
-    return Model.fromSpec(sequentialSpec(layers, rest), { dtype, seed });
+    const { dtype, device, seed, ...rest } = parseOptions(sequentialSchema, options, 'Model.sequential');
+    return Model.fromSpec(sequentialSpec(layers, rest), { dtype, device, seed });
   }
 
   /** A model from its spec, with fresh weights. */
   static fromSpec(spec: ModelSpec, options: FromSpecOptions = {}): Model {
-    const checked = parseOptions(fromSpecSchema, options, 'Model.fromSpec');
-    return new Model(call(() => loadNative().BindingModel.create(spec, checked)));
+    const { device, ...checked } = parseOptions(fromSpecSchema, options, 'Model.fromSpec');
+    const place = settleDevice(device);
+    return new Model(call(() => loadNative().BindingModel.create(spec, { ...checked, device: place })));
   }
 
   /** Reads a model that `save` or a run's checkpoint wrote: layers, weights, class names and normalisation. */
   static async load(path: string, options: LoadModelOptions = {}): Promise<Model> {
     const file = parseOptions(filePathSchema, path, 'Model.load path');
-    const checked = parseOptions(loadModelSchema, options, 'Model.load');
-    return new Model(await call(() => loadNative().BindingModel.load(file, checked)));
+    const { device, ...checked } = parseOptions(loadModelSchema, options, 'Model.load');
+    const place = settleDevice(device);
+    return new Model(await call(() => loadNative().BindingModel.load(file, { ...checked, device: place })));
   }
 
   /**
    * A TorchScript module (`torch.jit.script(net).save(path)` in PyTorch) as a model that every optimizer trains. It computes
    * logits [batch, classes] of images [batch, channels, height, width]. A TorchScript file is a program that runs: open
-   * only those you trust.
+   * only those you trust. It runs on the CPU.
    */
   static async fromTorchScript(path: string, options: TorchScriptOptions): Promise<Model> {
     const file = parseOptions(filePathSchema, path, 'Model.fromTorchScript path');
@@ -145,6 +148,11 @@ export class Model {
   /** Number type that the model computes in. Images and logits of a bfloat16 model are float32. */
   get dtype(): ModelDtype {
     return nativeOf(this).dtype as ModelDtype;
+  }
+
+  /** Where the model lives. */
+  get device(): Device {
+    return nativeOf(this).device;
   }
 
   /** Number of trainable numbers. */

@@ -16,8 +16,8 @@ export function names(): string[] {
 
 /** The model of that name, with fresh weights. */
 export function create(name: string, options: ZooOptions = {}): Model {
-  const { spec, dtype, seed } = describe(name, options);
-  return Model.fromSpec(spec, { dtype, seed });
+  const { spec, dtype, device, seed } = describe(name, options);
+  return Model.fromSpec(spec, { dtype, device, seed });
 }
 
 /** What the model of that name is made of, as plain data. */
@@ -39,7 +39,7 @@ function describe(name: string, options: ZooOptions) {
       `Unknown model '${name}'${suggestion(String(name), known)} (models: ${known.join(', ')})`,
     );
   }
-  const { dtype, seed, classNames, normalization, ...architecture } = parseOptions(
+  const { dtype, device, seed, classNames, normalization, ...architecture } = parseOptions(
     zooSchema,
     options,
     `models.${name}`,
@@ -51,7 +51,7 @@ function describe(name: string, options: ZooOptions) {
     ...(classNames && { classNames }),
     ...(normalization && { normalization }),
   };
-  return { spec, dtype, seed };
+  return { spec, dtype, device, seed };
 }
 
 /** ResNet-20 for CIFAR (He et al. 2016, section 4.2), option-A shortcuts; 0.27 M parameters. */

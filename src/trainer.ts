@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { call } from './call.js';
 import type { Callback } from './callbacks/callback.js';
 import { Dataset, type DatasetSource, nativeDataset, resolveDataset } from './dataset.js';
+import { settleDevice } from './device.js';
 import type { Engine } from './engine.js';
 import { describeEnvironment } from './environment.js';
 import { FlatminError } from './errors.js';
@@ -153,7 +154,8 @@ export class Trainer {
       this.#data = undefined;
       throw error;
     });
-    const { tensorboard: _, ...own } = this.config;
+    await this.#move();
+    const { tensorboard: _, device: __, ...own } = this.config;
     return call(() => {
       const config = {
         ...own,
@@ -162,6 +164,21 @@ export class Trainer {
       };
       return loadNative().BindingRun.start(nativeModel(this.model), this.#engine.native, data, config, resume);
     });
+  }
+
+  /** Brings the model to where the options want it trained. */
+  async #move(): Promise<void> {
+    const { device } = this.config;
+    if (device === undefined) return;
+    const [wanted, native] = [settleDevice(device), nativeModel(this.model)];
+    if (native.device === wanted) return;
+    if (this.#engine.started) {
+      throw new FlatminError(
+        'ERR_FLATMIN_DEVICE',
+        `Trainer option 'device': found '${wanted}', but the optimizer has made steps on '${native.device}', where its state is; expected that device, or a new optimizer`,
+      );
+    }
+    await call(() => native.to(wanted));
   }
 
   async #resolveData(): Promise<Data> {

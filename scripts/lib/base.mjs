@@ -23,8 +23,8 @@ export function run(command, args, env = process.env) {
 }
 
 /** Runs a program in place of this script: same streams, same end. */
-export function become(command, args, env = process.env) {
-  const { status, error } = spawnSync(command, args, { cwd: root, env, stdio: 'inherit' });
+export function become(command, args, env = process.env, cwd = root) {
+  const { status, error } = spawnSync(command, args, { cwd, env, stdio: 'inherit' });
   if (error !== undefined) say(`${command} cannot be run: ${error.message}`);
   process.exitCode = status ?? 1;
 }

@@ -4,15 +4,15 @@ import { existsSync, mkdirSync, readdirSync, rmSync, symlinkSync } from 'node:fs
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { root } from './base.mjs';
+import { usual } from './torch.mjs';
 
 const dist = (path) => pathToFileURL(join(root, 'dist', path)).href;
 
-/** The libtorch that the loader would take, or undefined. Throws when FLATMIN_LIBTORCH names a wrong one. */
-export async function libtorchForBuild() {
+/** The libtorch of a release that the loader would take, or undefined. Throws when FLATMIN_LIBTORCH names a wrong one. */
+export async function libtorchForBuild(release = usual) {
   const { findLibtorch } = await import(dist('native/find.js'));
-  const { torchVersion } = await import(dist('native/libtorch-table.js'));
   try {
-    return findLibtorch({ env: process.env, version: torchVersion, device: 'cpu' }).libtorch;
+    return findLibtorch({ env: process.env, version: release.torch, device: 'cpu' }).libtorch;
   } catch (error) {
     if (error.code === 'ERR_FLATMIN_LIBTORCH' && !process.env.FLATMIN_LIBTORCH) return undefined;
     throw error;
@@ -20,8 +20,8 @@ export async function libtorchForBuild() {
 }
 
 /** The environment for cargo: where libtorch is for the build, and where its libraries are for tests. */
-export async function buildEnvironment() {
-  const libtorch = await libtorchForBuild();
+export async function buildEnvironment(release = usual) {
+  const libtorch = await libtorchForBuild(release);
   const path = [libtorch.lib, process.env.LD_LIBRARY_PATH].filter(Boolean).join(':');
   return {
     ...process.env,

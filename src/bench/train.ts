@@ -1,5 +1,6 @@
 // `flatmin bench train`: whole training steps on synthetic images, run by the addon's own loop, beside PyTorch's variants.
 import { call } from '../call.js';
+import type { Device } from '../device.js';
 import type { ModelSpec } from '../model-spec.js';
 import { loadNative } from '../native/index.js';
 import type { ModelDtype } from '../options/fields.js';
@@ -25,6 +26,7 @@ export interface TrainBenchOptions extends BenchSettings {
   readonly optimizer: Method;
   readonly batch: number;
   readonly dtype: ModelDtype;
+  readonly device: Device;
   readonly peer: boolean;
   readonly variants: readonly (typeof VARIANTS)[number][];
 }
@@ -38,8 +40,9 @@ interface Started {
 
 /** Runs the bench and gives its result, without the environment. */
 export async function benchTrain(options: TrainBenchOptions): Promise<Record<string, unknown>> {
-  const { model, optimizer, batch, dtype, threads, seed } = options;
-  const ours = openBench('train', { model, optimizer: optimizerConfig(optimizer), batch, dtype, seed }, threads);
+  const { model, optimizer, batch, dtype, device, threads, seed } = options;
+  const loop = { model, optimizer: optimizerConfig(optimizer), batch, dtype, device, seed };
+  const ours = openBench('train', loop, threads);
   await ours.run(options.warmup);
   const started = options.peer ? await startPeers(options) : [];
   try {
@@ -57,7 +60,7 @@ export async function benchTrain(options: TrainBenchOptions): Promise<Record<str
         : { name, ...figures(theirs, batch), ...comparison(mine, theirs), versions: head?.versions };
     });
     return {
-      ...{ model, optimizer, batch, dtype, ...figures(mine, batch), peers },
+      ...{ model, optimizer, batch, dtype, device, ...figures(mine, batch), peers },
       ...{ threads, seed, rounds: options.rounds, stepsPerRound: options.steps },
     };
   } finally {
@@ -106,11 +109,12 @@ function comparison(mine: Answers, theirs: Answers): Record<string, unknown> {
 
 /** Every method in turns, each as a multiple of SGD's time in the same round. */
 export async function benchTrainAll(options: Omit<TrainBenchOptions, 'optimizer' | 'peer' | 'variants'>) {
-  const { model, batch, dtype, threads, seed, rounds, steps } = options;
+  const { model, batch, dtype, device, threads, seed, rounds, steps } = options;
   const contenders: Contender[] = [];
   for (const name of METHODS) {
     options.onBlock?.(0, name);
-    const bench = openBench('train', { model, optimizer: optimizerConfig(name), batch, dtype, seed }, threads, name);
+    const loop = { model, optimizer: optimizerConfig(name), batch, dtype, device, seed };
+    const bench = openBench('train', loop, threads, name);
     await bench.run(options.warmup);
     contenders.push(bench);
   }
@@ -125,5 +129,5 @@ export async function benchTrainAll(options: Omit<TrainBenchOptions, 'optimizer'
     const relative = answer.rounds.map((round, index) => mean(round) / mean(sgd?.rounds[index]));
     return { name: answer.name, stepMs: series(answer.rounds.map(mean)), relativeToSgd: series(relative) };
   });
-  return { ...{ model, batch, dtype, optimizers }, ...{ threads, seed, rounds, stepsPerRound: steps } };
+  return { ...{ model, batch, dtype, device, optimizers }, ...{ threads, seed, rounds, stepsPerRound: steps } };
 }

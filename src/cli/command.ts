@@ -2,6 +2,8 @@
 // The frame around it (parsing, --json, --config, --print-schema, Ctrl-C) is the same for all and lies here.
 import { Argument, Command } from 'commander';
 import type { z } from 'zod';
+import { load } from '../index.js';
+import type { DeviceName } from '../options/fields.js';
 import { addOptions, configSchema, resolveOptions } from './options.js';
 import { Output } from './output.js';
 
@@ -58,20 +60,20 @@ export function buildCommand(definition: CommandDefinition): Command {
     }
     const output = new Output(common.json === true);
     try {
-      await definition.run(
-        resolveOptions(
-          command,
-          definition.schema,
-          common.config ?? definition.configOf?.(command.opts(), command.args),
-        ),
-        {
-          output,
-          operands: command.args,
-          exit: (code) => {
-            process.exitCode = code;
-          },
-        },
+      const options = resolveOptions(
+        command,
+        definition.schema,
+        common.config ?? definition.configOf?.(command.opts(), command.args),
       );
+      // Before anything else touches libtorch, which cannot be given its CUDA part later.
+      if (options.device !== undefined) await load({ device: options.device as DeviceName });
+      await definition.run(options, {
+        output,
+        operands: command.args,
+        exit: (code) => {
+          process.exitCode = code;
+        },
+      });
     } finally {
       output.done();
     }

@@ -1,10 +1,15 @@
 // Options that several commands share: data, model and training, put together from the library's own schemas.
 // A flag is flat where the library takes an object (schedule, augmentation, loss); here lie both and the way between them.
 import { z } from 'zod';
-import { dtype, fraction, nonNegative, path, positiveInteger, wholeNumber } from '../options/fields.js';
+import { device, dtype, fraction, nonNegative, path, positiveInteger, wholeNumber } from '../options/fields.js';
 import { augmentNames, imageFields, loadWeightsSchema, patternsSchema, trainerSchema } from '../options/index.js';
 import { UsageError } from './failure.js';
 import { optimizerFields } from './optimizers.js';
+
+/** Where a command computes. */
+export const computeDevice = device
+  .default('cpu')
+  .describe('Device to compute on: auto (a GPU where there is one), cpu, cuda or cuda:N');
 
 /** Which images: `--data`, `--data-dir`. */
 export const sourceFields = {
@@ -170,6 +175,7 @@ export const runFields = {
   ...optimizerFields,
   ...trainingFields,
   dtype,
+  device: computeDevice,
   test: z.boolean().default(true).describe('Evaluate the test split after each epoch'),
 };
 

@@ -1,6 +1,7 @@
-// Where the addon lies: `native/` of a clone, else the npm package of this platform that npm installs beside this one.
+// Where the addon lies: `native/` of a clone, else the npm package of this platform that npm installs beside this one. Beside
+// the build for the libtorch of this release there may be others, for the PyTorch of another release that is installed.
 
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { FlatminError } from '../errors.js';
@@ -20,12 +21,12 @@ export interface AddonFiles {
 export const nodeRequire: NodeJS.Require = createRequire(import.meta.url);
 
 /**
- * Finds the addon's files without opening them.
- * @throws `ERR_FLATMIN_ADDON` when they are missing or belong to another release of this package.
+ * Finds the builds of the addon, the usual one first, without opening them.
+ * @throws `ERR_FLATMIN_ADDON` when there is none, or one of another release of this package.
  */
-export function findAddon(platform: Platform, root: string = packageRoot): AddonFiles {
-  const inClone = filesIn(join(root, 'native'), platform);
-  if (inClone !== undefined) return inClone;
+export function findAddons(platform: Platform, root: string = packageRoot): readonly [AddonFiles, ...AddonFiles[]] {
+  const [first, ...others] = buildsIn(join(root, 'native'), platform);
+  if (first !== undefined) return [first, ...others];
   const folder = packageFolder(platform);
   const installed = folder === undefined ? undefined : filesIn(folder, platform);
   if (folder === undefined || installed === undefined)
@@ -37,7 +38,13 @@ export function findAddon(platform: Platform, root: string = packageRoot): Addon
       `flatmin ${ours} found ${platform.packageName} ${theirs}; both must be the same. Install again: npm install flatmin@${ours}`,
     );
   }
-  return installed;
+  return [installed];
+}
+
+/** The folder's own build, and those that `scripts/bootstrap.mjs --torch` made in folders of theirs. */
+function buildsIn(folder: string, platform: Platform): AddonFiles[] {
+  const names = existsSync(folder) ? readdirSync(folder).filter((name) => name.startsWith('torch-')) : [];
+  return [folder, ...names.sort().map((name) => join(folder, name))].flatMap((place) => filesIn(place, platform) ?? []);
 }
 
 function packageFolder(platform: Platform): string | undefined {

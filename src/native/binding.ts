@@ -9,7 +9,8 @@ export interface NativeInfo {
   readonly torchVersion: string;
   readonly threads: number;
   readonly cpuCapability: string;
-  readonly cudaAvailable: boolean;
+  /** GPUs that torch can use; 0 where its CUDA part is not loaded. */
+  readonly cudaDevices: number;
   readonly addonVersion: string;
 }
 
@@ -165,6 +166,8 @@ export interface BindingDataJobStatic {
 export interface BindingModel {
   readonly spec: object;
   readonly dtype: string;
+  readonly device: 'cpu' | `cuda:${number}`;
+  to(device: string): Promise<void>;
   readonly parameterCount: number;
   summary(): object;
   forward(images: BindingTensor, options: { train?: boolean }): Promise<BindingTensor>;
@@ -201,8 +204,8 @@ export interface BindingModel {
 }
 
 export interface BindingModelStatic {
-  create(spec: object, options: { dtype: string; seed: number }): BindingModel;
-  load(path: string, options: { dtype?: string }): Promise<BindingModel>;
+  create(spec: object, options: { dtype: string; seed: number; device: string }): BindingModel;
+  load(path: string, options: { dtype?: string; device: string }): Promise<BindingModel>;
   specIn(path: string): object | null;
   fromTorchScript(path: string, options: object, dtype: string): Promise<BindingModel>;
 }

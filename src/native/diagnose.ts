@@ -6,9 +6,9 @@ import { readFileSync } from 'node:fs';
 import { availableParallelism, cpus, freemem, release, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { FlatminError } from '../errors.js';
-import { type AddonFiles, findAddon } from './addon.js';
+import { type AddonFiles, findAddons } from './addon.js';
 import { type GpuReport, gpuReport } from './driver.js';
-import { type Found, findLibtorch } from './find.js';
+import { type Found, findLibtorch, findNative } from './find.js';
 import type { LibtorchDevice } from './libtorch.js';
 import { torchVersion } from './libtorch-table.js';
 import { type Environment, packageRoot } from './paths.js';
@@ -55,10 +55,14 @@ export function thisDiagnosisWorld(): DiagnosisWorld {
 /** Looks at everything, in the order in which problems build on each other. */
 export function diagnose(world: DiagnosisWorld = thisDiagnosisWorld()): Finding[] {
   const platform = attempt(() => platformOf(world.machine));
-  const addon = 'value' in platform ? attempt(() => findAddon(platform.value, world.root)) : undefined;
-  const needed = addon !== undefined && 'value' in addon ? addon.value.libtorch : torchVersion;
-  const libtorch = attempt(() => findLibtorch({ env: world.env, version: needed, device: 'cpu' }));
+  const addons = 'value' in platform ? attempt(() => findAddons(platform.value, world.root)) : undefined;
   const gpu = world.gpu();
+  const device = gpu.driver === null ? 'cpu' : 'auto';
+  const libtorch = attempt(() =>
+    'value' in platform && addons !== undefined && 'value' in addons
+      ? findNative(platform.value, { env: world.env, device, root: world.root })
+      : findLibtorch({ env: world.env, version: torchVersion, device: 'cpu' }),
+  );
   const findings = [
     nodeFinding(world.nodeVersion),
     platformFinding(platform, world.machine),
@@ -66,12 +70,12 @@ export function diagnose(world: DiagnosisWorld = thisDiagnosisWorld()): Finding[
     threadsFinding(world.env),
     { name: 'Memory', state: 'ok', value: `${gigabytes(totalmem())} GB, ${gigabytes(freemem())} GB free` },
     libtorchFinding(libtorch),
-    addonFinding(addon),
+    addonFinding(addons),
     gpuFinding(gpu, libtorch),
   ] satisfies Finding[];
   if (findings.some((finding) => finding.state === 'bad')) return findings;
-  const device = gpu.driver !== null && 'value' in libtorch && libtorch.value.libtorch.hasCuda ? 'cuda' : 'cpu';
-  return [...findings, loadFinding(world.probe(device))];
+  const usable = gpu.driver !== null && 'value' in libtorch && libtorch.value.libtorch.hasCuda;
+  return [...findings, loadFinding(world.probe(usable ? 'cuda' : 'cpu'))];
 }
 
 type Attempt<T> = { readonly value: T } | { readonly error: FlatminError };
@@ -156,11 +160,12 @@ function libtorchFinding(libtorch: Attempt<Found>): Finding {
   };
 }
 
-function addonFinding(addon: Attempt<AddonFiles> | undefined): Finding {
+function addonFinding(addons: Attempt<readonly AddonFiles[]> | undefined): Finding {
   const name = 'Addon';
-  if (addon === undefined) return { name, state: 'bad', value: 'none for this platform', fix: 'see Platform' };
-  if ('error' in addon) return { name, state: 'bad', value: 'not found', fix: addon.error.message };
-  return { name, state: 'ok', value: `${addon.value.addon}, built against libtorch ${addon.value.libtorch}` };
+  if (addons === undefined) return { name, state: 'bad', value: 'none for this platform', fix: 'see Platform' };
+  if ('error' in addons) return { name, state: 'bad', value: 'not found', fix: addons.error.message };
+  const builds = addons.value.map(({ addon, libtorch }) => `${addon}, built against libtorch ${libtorch}`);
+  return { name, state: 'ok', value: builds.join('\n') };
 }
 
 function gpuFinding({ driver, gpus }: GpuReport, libtorch: Attempt<Found>): Finding {
@@ -180,11 +185,11 @@ function gpuFinding({ driver, gpus }: GpuReport, libtorch: Attempt<Found>): Find
 function loadFinding(outcome: ProbeOutcome): Finding {
   const name = 'Loading';
   if (outcome.ok) {
-    const { torchVersion: torch, threads, cpuCapability, cudaAvailable } = outcome.info;
+    const { torchVersion: torch, threads, cpuCapability, cudaDevices } = outcome.info;
     return {
       name,
       state: 'ok',
-      value: `libtorch ${torch} and the addon work; ${cpuCapability}, ${threads} threads, CUDA ${cudaAvailable ? 'yes' : 'no'}`,
+      value: `libtorch ${torch} and the addon work; ${cpuCapability}, ${threads} threads, ${cudaDevices === 0 ? 'no GPU' : `GPUs: ${cudaDevices}`}`,
     };
   }
   const fix =

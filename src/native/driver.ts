@@ -7,11 +7,11 @@ import { existsSync, readFileSync } from 'node:fs';
 const kernelModule = '/proc/driver/nvidia/version';
 
 /** Signs of a driver: the kernel module, its device in a container, WSL's way of passing one through. */
-const signs = [kernelModule, '/dev/nvidiactl', '/usr/lib/wsl/lib/libcuda.so.1'];
+export const driverSigns: readonly string[] = [kernelModule, '/dev/nvidiactl', '/usr/lib/wsl/lib/libcuda.so.1'];
 
 /** True when an NVIDIA driver is there. */
 export function hasNvidiaDriver(): boolean {
-  return signs.some((path) => existsSync(path));
+  return driverSigns.some((path) => existsSync(path));
 }
 
 /** GPUs as `nvidia-smi` lists them, and the driver's version; empty where there are none. */

@@ -1,8 +1,10 @@
 // The search for a libtorch that the addon can use, in a fixed order, and the one error that lists what was tried.
 
 import { FlatminError } from '../errors.js';
+import { type AddonFiles, findAddons } from './addon.js';
 import { type Fit, fitting, type Libtorch, type LibtorchDevice } from './libtorch.js';
 import { cacheRoot, type Environment, libtorchHome } from './paths.js';
+import type { Platform } from './platform.js';
 import { findPython, type Python } from './python.js';
 
 /** What is searched for, and where; tests put their own world here. */
@@ -18,6 +20,41 @@ export interface Search {
 export interface Found {
   readonly libtorch: Libtorch;
   readonly source: string;
+}
+
+/** A build of the addon with a libtorch for it. */
+export interface Native extends Found {
+  readonly files: AddonFiles;
+  readonly device: LibtorchDevice;
+}
+
+/** What is searched for: {@link Search} without the release, which each build of the addon has its own. */
+export interface NativeSearch {
+  readonly env: Environment;
+  /** `auto`: with CUDA where there is one, else without. */
+  readonly device: LibtorchDevice | 'auto';
+  readonly python?: () => Python | undefined;
+  /** The folder of this package. */
+  readonly root?: string;
+}
+
+/**
+ * Finds a build of the addon together with the libtorch that it was made for; the usual build first. Nothing is opened.
+ * @throws As {@link findAddons}, and as {@link findLibtorch} for the usual build when no build has its libtorch.
+ */
+export function findNative(platform: Platform, { device, root, ...search }: NativeSearch): Native {
+  const builds = findAddons(platform, root);
+  const failures: unknown[] = [];
+  for (const kind of device === 'auto' ? (['cuda', 'cpu'] as const) : [device]) {
+    for (const files of builds) {
+      try {
+        return { files, device: kind, ...findLibtorch({ ...search, version: files.libtorch, device: kind }) };
+      } catch (error) {
+        failures.push(error);
+      }
+    }
+  }
+  throw failures[device === 'auto' ? builds.length : 0];
 }
 
 /**

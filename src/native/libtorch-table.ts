@@ -192,40 +192,61 @@ const wheels: readonly Wheel[] = [
   ),
 ];
 
+const pip = {
+  pythonVersion: '3.12',
+  implementation: 'cp',
+  platforms: [
+    'manylinux_2_28_x86_64',
+    'manylinux_2_27_x86_64',
+    'manylinux_2_25_x86_64',
+    'manylinux_2_18_x86_64',
+    'manylinux_2_17_x86_64',
+    'manylinux_2_12_x86_64',
+    'manylinux_2_5_x86_64',
+    'manylinux2014_x86_64',
+    'manylinux2010_x86_64',
+    'manylinux1_x86_64',
+  ],
+};
+
+function archivesOf(version: string): LibtorchTable['archives'] {
+  const archive = (kind: string, bytes: number, unpacked: number): Archive => ({
+    path: `libtorch/${kind}/libtorch-shared-with-deps-${version}%2B${kind}.zip`,
+    file: `libtorch-shared-with-deps-${version}+${kind}.zip`,
+    bytes,
+    unpacked,
+  });
+  return { cpu: archive('cpu', 250_000_000, 1_000_000_000), cuda: archive('cu130', 3_500_000_000, 7_000_000_000) };
+}
+
 /** Linux x64 with glibc: the only platform with a build so far. */
 export const libtorchTable: LibtorchTable = {
   version: torchVersion,
-  pip: {
-    pythonVersion: '3.12',
-    implementation: 'cp',
-    platforms: [
-      'manylinux_2_28_x86_64',
-      'manylinux_2_27_x86_64',
-      'manylinux_2_25_x86_64',
-      'manylinux_2_18_x86_64',
-      'manylinux_2_17_x86_64',
-      'manylinux_2_12_x86_64',
-      'manylinux_2_5_x86_64',
-      'manylinux2014_x86_64',
-      'manylinux2010_x86_64',
-      'manylinux1_x86_64',
-    ],
-  },
+  pip,
   wheels,
-  archives: {
-    cpu: {
-      path: 'libtorch/cpu/libtorch-shared-with-deps-2.13.0%2Bcpu.zip',
-      file: 'libtorch-shared-with-deps-2.13.0+cpu.zip',
-      bytes: 250_000_000,
-      unpacked: 1_000_000_000,
+  archives: archivesOf(torchVersion),
+};
+
+/**
+ * The release before, against which the addon can be built, too: for machines whose Python has its PyTorch and which cannot
+ * bring another. Only the wheels of a build are listed: such a machine has the CUDA set.
+ */
+export const olderTable: LibtorchTable = {
+  version: '2.11.0',
+  pip,
+  wheels: [
+    {
+      name: 'torch',
+      version: '2.11.0',
+      file: 'torch-2.11.0-cp312-cp312-manylinux_2_28_x86_64.whl',
+      bytes: 530_712_279,
+      sha256: '0f68f4ac6d95d12e896c3b7a912b5871619542ec54d3649cf48cc1edd4dd2756',
+      role: 'torch',
+      unpacked: { cpu: 500_000_000, cuda: 1_100_000_000 },
     },
-    cuda: {
-      path: 'libtorch/cu130/libtorch-shared-with-deps-2.13.0%2Bcu130.zip',
-      file: 'libtorch-shared-with-deps-2.13.0+cu130.zip',
-      bytes: 3_500_000_000,
-      unpacked: 7_000_000_000,
-    },
-  },
+    ...wheels.filter((wheel) => wheel.cpuFiles !== undefined),
+  ],
+  archives: archivesOf('2.11.0'),
 };
 
 /** The wheels that a device needs. */

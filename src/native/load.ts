@@ -4,17 +4,21 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { FlatminError, fromNative } from '../errors.js';
-import { type AddonFiles, findAddon, nodeRequire } from './addon.js';
+import type { DeviceName } from '../options/fields.js';
+import { type AddonFiles, nodeRequire } from './addon.js';
 import type { Binding } from './binding.js';
-import { hasNvidiaDriver } from './driver.js';
-import { type Found, findLibtorch } from './find.js';
+import { driverSigns, hasNvidiaDriver } from './driver.js';
+import { findNative } from './find.js';
 import { coreLibrary, type Libtorch, type LibtorchDevice } from './libtorch.js';
 import { platformOf, thisMachine } from './platform.js';
 
 /** How to load the native side. */
 export interface LoadOptions {
-  /** Device to load for. `auto` takes CUDA where a driver and a CUDA libtorch are found. Default `cpu`. */
-  readonly device?: LibtorchDevice | 'auto';
+  /**
+   * Device to load for. `auto` takes CUDA where a driver and a CUDA libtorch are found. Default: what is loaded already, else
+   * `cpu`.
+   */
+  readonly device?: DeviceName;
   /** Threads that torch computes with. Default: as many as the machine has cores for this process. */
   readonly threads?: number;
 }
@@ -42,19 +46,18 @@ export function loadNative(options: LoadOptions = {}): Binding {
 /** Like {@link loadNative}, and says what was loaded. */
 export function loadDetailed(options: LoadOptions = {}): Loaded {
   loaded ??= load(options);
-  if (options.device === 'cuda' && loaded.device === 'cpu') {
+  if (options.device?.startsWith('cuda') && loaded.device === 'cpu') {
     throw new FlatminError(
       'ERR_FLATMIN_DEVICE',
-      "This process has already loaded libtorch for the CPU, and torch cannot add CUDA later. Call load({ device: 'cuda' }) before anything else.",
+      `The device '${options.device}' was asked for, but this process has already loaded libtorch for the CPU, and torch cannot add CUDA later. Call load({ device: '${options.device}' }) before anything else.`,
     );
   }
   return loaded;
 }
 
 function load({ device: wanted = 'cpu', threads }: LoadOptions): Loaded {
-  const platform = platformOf(thisMachine());
-  const files = findAddon(platform);
-  const { libtorch, source, device } = choose(files.libtorch, wanted);
+  const search = { env: process.env, device: kindOf(wanted) };
+  const { files, libtorch, source, device } = findNative(platformOf(thisMachine()), search);
   openLibtorch(files, libtorch, device);
   const binding = requireAddon(files.addon);
   try {
@@ -65,23 +68,15 @@ function load({ device: wanted = 'cpu', threads }: LoadOptions): Loaded {
   return { binding, device, libtorch, source, addon: files.addon };
 }
 
-function choose(version: string, wanted: LibtorchDevice | 'auto'): Found & { device: LibtorchDevice } {
-  const search = { env: process.env, version };
-  if (wanted === 'cuda' && !hasNvidiaDriver()) {
-    throw new FlatminError(
-      'ERR_FLATMIN_DEVICE',
-      "The device 'cuda' was asked for, but this machine has no NVIDIA driver; install one, or ask for 'cpu' or 'auto'. `npx flatmin doctor` shows what is seen.",
-    );
-  }
-  if (wanted !== 'auto') return { ...findLibtorch({ ...search, device: wanted }), device: wanted };
-  const found = findLibtorch({ ...search, device: 'cpu' });
-  if (!hasNvidiaDriver()) return { ...found, device: 'cpu' };
-  if (found.libtorch.hasCuda) return { ...found, device: 'cuda' };
-  try {
-    return { ...findLibtorch({ ...search, device: 'cuda' }), device: 'cuda' };
-  } catch {
-    return { ...found, device: 'cpu' };
-  }
+/** Whether libtorch's CUDA part is wanted. */
+function kindOf(wanted: DeviceName): LibtorchDevice | 'auto' {
+  const driver = hasNvidiaDriver();
+  if (wanted === 'cpu' || (wanted === 'auto' && !driver)) return 'cpu';
+  if (driver) return wanted === 'auto' ? 'auto' : 'cuda';
+  throw new FlatminError(
+    'ERR_FLATMIN_DEVICE',
+    `The device '${wanted}' was asked for, but this machine has no NVIDIA driver (none of ${driverSigns.join(', ')} is there). Install one, in a container pass the GPU through (docker run --gpus all), or ask for 'cpu' or 'auto'. \`npx flatmin doctor\` shows what is seen.`,
+  );
 }
 
 /** Libraries in the order in which they are opened; the CUDA ones only where they exist (archives differ). */

@@ -46,3 +46,14 @@ export const dtype = z
   .enum(modelDtypes)
   .default('float32')
   .describe('Number type to compute in; bfloat16 is faster and keeps float32 master weights, float64 is for checking');
+
+/** A device as options name it: `auto` is the first GPU where there is one that can be used, else the CPU; `cuda` is `cuda:0`. */
+export type DeviceName = 'auto' | 'cpu' | 'cuda' | `cuda:${number}`;
+
+/** Where a model lives and computes. */
+export const device = z
+  .string()
+  .regex(/^(auto|cpu|cuda(:(0|[1-9]\d{0,2}))?)$/, "'auto', 'cpu', 'cuda' or 'cuda:N'") as unknown as z.ZodType<
+  DeviceName,
+  DeviceName
+>;

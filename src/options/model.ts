@@ -2,7 +2,7 @@
 // layers that are made of layers stand here, the others in layers.ts.
 
 import { z } from 'zod';
-import { classNames, dtype, modelDtypes, path, positiveInteger, seed, wholeNumber } from './fields.js';
+import { classNames, device, dtype, modelDtypes, path, positiveInteger, seed, wholeNumber } from './fields.js';
 import { layerName, name, simpleLayerSchema } from './layers.js';
 import { lossSchema } from './loss.js';
 
@@ -138,8 +138,11 @@ export const normalizationSchema = z
   })
   .describe('Normalisation of pixels in [0, 1]: (pixel - mean) / std, by channel');
 
+const where = device.optional().describe("Where the model lives (default: what load() was given, else 'cpu')");
+
 const creation = {
   dtype,
+  device: where,
   seed: seed.describe('Seed of the initial weights'),
   classNames: classNames.optional(),
   normalization: normalizationSchema.optional(),
@@ -208,7 +211,7 @@ export const torchScriptSchema = z.strictObject({
 });
 
 /** Options of {@link Model.fromSpec}. */
-export const fromSpecSchema = z.strictObject({ dtype, seed: creation.seed });
+export const fromSpecSchema = z.strictObject({ dtype, device: where, seed: creation.seed });
 
 /** Options of {@link Model.load}. */
 export const loadModelSchema = z.strictObject({
@@ -216,6 +219,7 @@ export const loadModelSchema = z.strictObject({
     .enum(modelDtypes)
     .optional()
     .describe('Number type to compute in (default: the type of the weights in the file)'),
+  device: where,
 });
 
 /** Options of loading a state dict into an existing model. */

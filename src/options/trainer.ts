@@ -4,7 +4,7 @@
 import { z } from 'zod';
 import { augmentSchema } from './augment.js';
 import { averageSchema } from './average.js';
-import { path, positiveInteger, seed, wholeNumber } from './fields.js';
+import { device, path, positiveInteger, seed, wholeNumber } from './fields.js';
 import { lossSchema } from './loss.js';
 import { momentumScheduleSchema, rhoScheduleSchema, scheduleSchema } from './schedule.js';
 
@@ -37,6 +37,9 @@ export const checkpointSchema = z
 export const trainerSchema = z.strictObject({
   epochs: positiveInteger.default(10).describe('Passes over the training set'),
   batchSize: positiveInteger.default(128).describe('Images per step'),
+  device: device
+    .optional()
+    .describe('Where to train: auto, cpu, cuda or cuda:N; the model is moved there (default: where it is)'),
   seed: seed.describe('Seed of order, augmentation, dropout and the validation split'),
   schedule: scheduleSchema,
   rhoSchedule: rhoScheduleSchema,

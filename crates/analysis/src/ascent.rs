@@ -36,7 +36,7 @@ impl Search<'_> {
     pub fn worst(&self, clean: &Outcome, h: &Tensor, rho: f64) -> Result<Reached> {
         let parameters = self.model.parameters();
         let first = parameters.like()?;
-        self.ball.climb(parameters, &first, h, rho);
+        self.ball.climb(parameters, &first, h, rho)?;
         if self.options.method == Method::OneStep {
             self.ball.enter(self.model, &first);
             let outcome = self.objective.value(self.model)?;
@@ -88,7 +88,7 @@ impl Search<'_> {
             if slope == 0.0 || !slope.is_finite() {
                 break;
             }
-            self.ball.climb(parameters, &u, &h, self.options.step_size * rho);
+            self.ball.climb(parameters, &u, &h, self.options.step_size * rho)?;
             self.ball.project(parameters, &mut u, rho)?;
         }
         Ok(best.map(|Best { outcome, u }| Reached { outcome, norm: self.ball.norm(parameters, &u), curve }))

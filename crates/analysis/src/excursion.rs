@@ -17,8 +17,9 @@ impl<'a> Excursion<'a> {
     /// Also sees to it that passes have second derivatives.
     ///
     /// # Errors
-    /// [`Error::Perturbed`] between an ascent and its descent.
+    /// [`Error::Perturbed`] between an ascent and its descent; a model that is not on the CPU.
     pub fn new(model: &'a mut Model) -> Result<Self> {
+        model.parameters().require_cpu("a model that is measured")?;
         if model.parameters().is_perturbed()? {
             return Err(Error::Perturbed);
         }

@@ -14,6 +14,7 @@ use flatmin_torch_ext::{bump_version, clear_grad, set_grad};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::dtype::Dtype;
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 
 /// Segments start at multiples of this many elements, so that vector loads are aligned.
@@ -104,12 +105,39 @@ impl Segment {
 /// The flat parameters of one model. `[length]` each for master and working, the same offsets in all arenas.
 pub struct ParameterArena {
     dtype: Dtype,
+    engine: Engine,
     segments: Vec<Segment>,
     index: HashMap<String, usize>,
+    memory: Memory,
+}
+
+/// The arenas on one device, and the views of them that the network reads.
+struct Memory {
     master: Tensor,
     working: Tensor,
     half: Option<Tensor>,
     leaves: Vec<Tensor>,
+}
+
+impl Memory {
+    /// Zero-filled.
+    fn new(segments: &[Segment], dtype: Dtype, device: Device) -> Result<Self> {
+        let end = segments.iter().map(|segment| segment.range().end).max().unwrap_or(0);
+        let length = end.next_multiple_of(ALIGNMENT) as i64;
+        let zeros = || Tensor::f_zeros([length], (dtype.kind(), device));
+        let (master, working) = (zeros()?, zeros()?);
+        let half_end =
+            segments.iter().filter(|segment| segment.is_half(dtype)).map(|segment| segment.range().end).max();
+        let half = half_end.map(|end| Tensor::f_zeros([end as i64], (dtype.compute_kind(), device))).transpose()?;
+        let leaves = segments
+            .iter()
+            .map(|segment| {
+                let side = half.as_ref().filter(|_| segment.is_half(dtype)).unwrap_or(&working);
+                Ok(segment.view_of(side)?.f_detach()?.f_set_requires_grad(true)?)
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { master, working, half, leaves })
+    }
 }
 
 impl ParameterArena {
@@ -145,29 +173,45 @@ impl ParameterArena {
             });
             end = (end + len).next_multiple_of(ALIGNMENT);
         }
-        let zeros = || Tensor::f_zeros([end as i64], (dtype.kind(), Device::Cpu));
-        let (master, working) = (zeros()?, zeros()?);
-        let half_end =
-            segments.iter().filter(|segment| segment.is_half(dtype)).map(|segment| segment.range().end).max();
-        let half =
-            half_end.map(|end| Tensor::f_zeros([end as i64], (dtype.compute_kind(), Device::Cpu))).transpose()?;
-        let leaves = segments
-            .iter()
-            .map(|segment| {
-                let side = half.as_ref().filter(|_| segment.is_half(dtype)).unwrap_or(&working);
-                Ok(segment.view_of(side)?.f_detach()?.f_set_requires_grad(true)?)
-            })
-            .collect::<Result<_>>()?;
-        Ok(Self { dtype, segments, index, master, working, half, leaves })
+        let engine = Engine::Cpu;
+        let memory = Memory::new(&segments, dtype, engine.device())?;
+        Ok(Self { dtype, engine, segments, index, memory })
+    }
+
+    /// Moves the arenas to where an engine computes: working = master, no gradients.
+    pub(crate) fn to(&mut self, engine: Engine) -> Result<()> {
+        let mut moved = Memory::new(&self.segments, self.dtype, engine.device())?;
+        no_grad(|| moved.master.f_copy_(&self.memory.master))?;
+        for (leaf, old) in moved.leaves.iter().zip(&self.memory.leaves) {
+            let _ = leaf.f_set_requires_grad(old.requires_grad())?;
+        }
+        (self.memory, self.engine) = (moved, engine);
+        self.sync_working()
     }
 
     pub fn dtype(&self) -> Dtype {
         self.dtype
     }
 
+    /// What computes the model that these are the parameters of.
+    pub fn engine(&self) -> Engine {
+        self.engine
+    }
+
+    /// For what is computed by kernels of our own alone.
+    ///
+    /// # Errors
+    /// `ERR_FLATMIN_DEVICE` for another engine.
+    pub fn require_cpu(&self, what: &str) -> Result<()> {
+        match self.engine {
+            Engine::Cpu => Ok(()),
+            engine => Err(Error::device(what, engine.device(), "the CPU: load its weights into a model there")),
+        }
+    }
+
     /// Elements of an arena, the gaps of the alignment included.
     pub fn len(&self) -> usize {
-        self.master.numel()
+        self.memory.master.numel()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -189,16 +233,16 @@ impl ParameterArena {
 
     /// What the network reads: views of the working arena that collect gradients, in the order of the segments.
     pub fn leaves(&self) -> &[Tensor] {
-        &self.leaves
+        &self.memory.leaves
     }
 
     /// Whether backward passes give the parameter a gradient. Without one an optimizer leaves it alone.
     pub fn is_trainable(&self, position: usize) -> bool {
-        self.leaves[position].requires_grad()
+        self.memory.leaves[position].requires_grad()
     }
 
     pub(crate) fn set_trainable(&mut self, position: usize, trainable: bool) -> Result<()> {
-        let leaf = self.leaves[position].f_set_requires_grad(trainable)?;
+        let leaf = self.memory.leaves[position].f_set_requires_grad(trainable)?;
         if !trainable {
             clear_grad(&leaf);
         }
@@ -207,31 +251,31 @@ impl ParameterArena {
 
     /// The master arena, 1-D.
     pub fn master(&self) -> &Tensor {
-        &self.master
+        &self.memory.master
     }
 
     /// The working arena, 1-D. Equal to the master but between an ascent and a descent step. Segments for which
     /// [`Segment::is_half`] holds lie in [`Self::working_half`] instead.
     pub fn working(&self) -> &Tensor {
-        &self.working
+        &self.memory.working
     }
 
     /// The bfloat16 side of the working arena, 1-D, rounded to nearest even; it ends with the last segment that lies there.
     pub fn working_half(&self) -> Option<&Tensor> {
-        self.half.as_ref()
+        self.memory.half.as_ref()
     }
 
     /// A zero-filled arena with the same offsets, for momenta and averages.
     pub fn like(&self) -> Result<Tensor> {
-        Ok(self.master.f_zeros_like()?)
+        Ok(self.memory.master.f_zeros_like()?)
     }
 
-    /// A copy of a parameter's master values in PyTorch's layout.
+    /// A copy of a parameter's master values in PyTorch's layout, on the CPU.
     pub fn read(&self, position: usize) -> Result<Tensor> {
-        self.read_from(&self.master, position)
+        self.read_from(&self.memory.master, position)
     }
 
-    /// A copy of a parameter's segment of any arena with these offsets, in PyTorch's layout.
+    /// A copy of a parameter's segment of any arena with these offsets, in PyTorch's layout, on the CPU.
     pub fn read_from(&self, arena: &Tensor, position: usize) -> Result<Tensor> {
         let view = self.segments[position].view_of(arena)?;
         let mut copy = Tensor::f_empty(view.size(), (arena.kind(), Device::Cpu))?;
@@ -244,7 +288,7 @@ impl ParameterArena {
     /// # Errors
     /// `ERR_FLATMIN_SHAPE` if the shapes differ.
     pub fn write(&mut self, position: usize, value: &Tensor) -> Result<()> {
-        self.write_to(&self.master, position, value)?;
+        self.write_to(&self.memory.master, position, value)?;
         self.sync(position)
     }
 
@@ -268,10 +312,15 @@ impl ParameterArena {
     /// Whether the network reads other weights than the master's: an ascent step has no descent step yet.
     pub fn is_perturbed(&self) -> Result<bool> {
         let differs = |(leaf, segment): (&Tensor, &Segment)| {
-            let master = segment.view_of(&self.master)?.f_to_kind(leaf.kind())?;
+            let master = segment.view_of(&self.memory.master)?.f_to_kind(leaf.kind())?;
             Ok(!leaf.f_detach()?.f_equal(&master)?)
         };
-        self.leaves.iter().zip(&self.segments).map(differs).try_fold(false, |any, one: Result<bool>| Ok(any || one?))
+        self.memory
+            .leaves
+            .iter()
+            .zip(&self.segments)
+            .map(differs)
+            .try_fold(false, |any, one: Result<bool>| Ok(any || one?))
     }
 
     /// Makes working equal to master again: weights leave a perturbation, bit for bit.
@@ -280,15 +329,15 @@ impl ParameterArena {
     }
 
     fn sync(&self, position: usize) -> Result<()> {
-        let master = self.segments[position].view_of(&self.master)?;
-        no_grad(|| self.leaves[position].f_detach()?.f_copy_(&master))?;
+        let master = self.segments[position].view_of(&self.memory.master)?;
+        no_grad(|| self.memory.leaves[position].f_detach()?.f_copy_(&master))?;
         Ok(())
     }
 
     /// Tells autograd that a kernel wrote the working arena through its raw pointer.
     pub fn bump_working_version(&self) {
-        bump_version(&self.working);
-        if let Some(half) = &self.half {
+        bump_version(&self.memory.working);
+        if let Some(half) = &self.memory.half {
             bump_version(half);
         }
     }
@@ -297,6 +346,7 @@ impl ParameterArena {
     /// where there was none.
     pub fn gradients(&self) -> Result<Gradients> {
         let tensors = self
+            .memory
             .leaves
             .iter()
             .zip(&self.segments)
@@ -313,7 +363,7 @@ impl ParameterArena {
 
     /// Puts gradients back that [`Self::gradients`] gave: the next backward pass adds to them in place.
     pub fn set_gradients(&self, gradients: &Gradients) {
-        for (leaf, gradient) in self.leaves.iter().zip(&gradients.tensors) {
+        for (leaf, gradient) in self.memory.leaves.iter().zip(&gradients.tensors) {
             match gradient {
                 Some(gradient) => set_grad(leaf, gradient),
                 None => clear_grad(leaf),
@@ -323,7 +373,7 @@ impl ParameterArena {
 
     /// Forgets all gradients: `.grad` becomes undefined, the next backward pass stores its own tensors.
     pub fn clear_gradients(&self) {
-        for leaf in &self.leaves {
+        for leaf in &self.memory.leaves {
             clear_grad(leaf);
         }
     }
@@ -356,7 +406,7 @@ fn conform(grad: Tensor, segment: &Segment, kind: Kind) -> Result<Tensor> {
     if dense && grad.kind() == kind {
         return Ok(grad);
     }
-    let mut copy = Tensor::f_empty_strided(&segment.shape, &strides, (kind, Device::Cpu))?;
+    let mut copy = Tensor::f_empty_strided(&segment.shape, &strides, (kind, grad.device()))?;
     no_grad(|| copy.f_copy_(&grad))?;
     Ok(copy)
 }

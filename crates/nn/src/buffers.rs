@@ -24,10 +24,10 @@ struct Side {
 
 impl Side {
     /// Means 0, variances 1, as PyTorch starts them.
-    fn new(channels: &[i64], dtype: Dtype) -> Result<Self> {
+    fn new(channels: &[i64], dtype: Dtype, device: Device) -> Result<Self> {
         let aligned = |size: i64| (size as usize).next_multiple_of(ALIGNMENT) as i64;
         let length = channels.iter().map(|&size| 2 * aligned(size)).sum::<i64>();
-        let arena = Tensor::f_zeros([length], (dtype.kind(), Device::Cpu))?;
+        let arena = Tensor::f_zeros([length], (dtype.kind(), device))?;
         let mut layers = Vec::with_capacity(channels.len());
         let mut offset = 0;
         for &size in channels {
@@ -61,12 +61,22 @@ impl BufferArena {
         let channels: Vec<i64> = norms.iter().map(|norm| norm.1).collect();
         Ok(Self {
             names: norms.iter().map(|norm| norm.0.clone()).collect(),
-            committed: Side::new(&channels, dtype)?,
-            staged: Side::new(&channels, dtype)?,
+            committed: Side::new(&channels, dtype, Device::Cpu)?,
+            staged: Side::new(&channels, dtype, Device::Cpu)?,
             staged_passes: Cell::new(0),
             batches_tracked: vec![0; norms.len()],
             frozen: vec![false; norms.len()],
         })
+    }
+
+    /// Moves the committed statistics to a device; staged ones are forgotten.
+    pub(crate) fn to(&mut self, device: Device, dtype: Dtype) -> Result<()> {
+        let channels: Vec<i64> = self.committed.layers.iter().map(|layer| layer.mean.numel() as i64).collect();
+        let mut committed = Side::new(&channels, dtype, device)?;
+        no_grad(|| committed.arena.f_copy_(&self.committed.arena))?;
+        (self.committed, self.staged) = (committed, Side::new(&channels, dtype, device)?);
+        self.discard();
+        Ok(())
     }
 
     /// Batch norms.

@@ -2,6 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use tch::Device;
+
+use crate::engine::device_name;
+
 /// Anything that can go wrong when a model is built, run, saved or loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -11,8 +15,8 @@ pub enum Error {
     Shape { what: String, found: Vec<i64>, expected: String },
     #[error("{what} has dtype {found}; expected {expected}")]
     Dtype { what: String, found: String, expected: String },
-    #[error("the input is on {found}; expected {expected}")]
-    Device { found: String, expected: String },
+    #[error("{what} is on {found}; expected {expected}")]
+    Device { what: String, found: String, expected: String },
     #[error("there is no {what} named '{found}'; {expected}")]
     Name { what: String, found: String, expected: String },
     #[error("cannot {action} {}: {source}", path.display())]
@@ -54,6 +58,10 @@ impl Error {
 
     pub fn dtype(what: impl Into<String>, found: impl std::fmt::Debug, expected: impl Into<String>) -> Self {
         Self::Dtype { what: what.into(), found: format!("{found:?}"), expected: expected.into() }
+    }
+
+    pub fn device(what: impl Into<String>, found: Device, expected: impl Into<String>) -> Self {
+        Self::Device { what: what.into(), found: device_name(found), expected: expected.into() }
     }
 
     pub fn io(action: &'static str, path: &Path, source: std::io::Error) -> Self {

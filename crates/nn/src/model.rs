@@ -1,12 +1,13 @@
 //! A model: its spec, its parameters and running statistics in flat arenas, and the forward pass over them.
 
 use flatmin_torch_ext::{Generator, channels_last};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::arena::ParameterArena;
 use crate::buffers::BufferArena;
 use crate::compile::{StateEntry, compile};
 use crate::dtype::Dtype;
+use crate::engine::{Engine, device_name};
 use crate::error::{Error, Result};
 use crate::init::ParamInit;
 use crate::layers::{Context, Node, Pass, Statistics, run};
@@ -78,7 +79,7 @@ impl Model {
         Self { spec, parameters, buffers, network, positions, entries, rows, statistics, fused: true }
     }
 
-    /// Another model of the same architecture and dtype, with the same parts frozen; its values are still to be set.
+    /// Another model of the same architecture, dtype and engine, with the same parts frozen; its values are still to be set.
     ///
     /// # Errors
     /// If there is no memory.
@@ -87,6 +88,7 @@ impl Model {
             Network::Layers(_) => Self::without_values(self.spec.clone(), self.dtype())?,
             Network::Script(script) => Self::from_module(script.module().copy()?, self.spec.clone(), self.dtype())?,
         };
+        twin.to(self.engine())?;
         for position in 0..self.parameters.segments().len() {
             twin.parameters.set_trainable(position, self.parameters.is_trainable(position))?;
         }
@@ -140,6 +142,43 @@ impl Model {
 
     pub fn dtype(&self) -> Dtype {
         self.parameters.dtype()
+    }
+
+    /// What computes the model.
+    pub fn engine(&self) -> Engine {
+        self.parameters.engine()
+    }
+
+    /// Dtype and device of the images that [`Self::forward`] takes.
+    pub fn input_options(&self) -> (Kind, Device) {
+        (self.dtype().kind(), self.engine().device())
+    }
+
+    /// Moves the model to another engine: weights and statistics keep their values, gradients and staged statistics go.
+    /// Optimizers that were made for it serve no more.
+    ///
+    /// # Errors
+    /// `ERR_FLATMIN_DEVICE` for a TorchScript model on anything but the CPU; what libtorch answers if the device is not
+    /// there or has no room.
+    pub fn to(&mut self, engine: Engine) -> Result<()> {
+        if engine == self.engine() {
+            return Ok(());
+        }
+        if self.script().is_some() && engine.device() != Device::Cpu {
+            let expected = "the CPU: constants inside a TorchScript module cannot be moved";
+            return Err(Error::device(format!("the model '{}'", self.spec.name), engine.device(), expected));
+        }
+        self.parameters.to(engine)?;
+        self.buffers.to(engine.device(), self.parameters.dtype())
+    }
+
+    /// As [`Self::to`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn moved(mut self, engine: Engine) -> Result<Self> {
+        self.to(engine)?;
+        Ok(self)
     }
 
     pub fn parameters(&self) -> &ParameterArena {
@@ -220,7 +259,7 @@ impl Model {
             buffers: &self.buffers,
             pass,
             dtype: self.dtype(),
-            fused: self.fused,
+            fused: self.fused && self.engine() == Engine::Cpu,
         }
     }
 
@@ -261,8 +300,9 @@ impl Model {
             let expected = if self.dtype() == Dtype::Float64 { "float64" } else { "float32" };
             return Err(Error::dtype("the input of the model", kind, expected));
         }
-        if images.device() != Device::Cpu {
-            return Err(Error::Device { found: format!("{:?}", images.device()), expected: "the CPU".into() });
+        let device = self.engine().device();
+        if images.device() != device {
+            return Err(Error::device("the input of the model", images.device(), device_name(device)));
         }
         if shape.len() != 4 || shape[0] < 1 || shape[1..] != self.spec.input_shape {
             let expected = format!("[batch, {channels}, {height}, {width}] with at least one image");

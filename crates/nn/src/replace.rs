@@ -28,11 +28,11 @@ impl Model {
         let kept = self.state_dict()?.into_iter().filter(|(entry, _)| !entry.starts_with(&below));
         let kept: Vec<_> = kept.collect();
         if kept.is_empty() {
-            return Ok(model);
+            return model.moved(self.engine());
         }
         let report = model.load_state_dict(kept, false)?;
         match report.mismatched.into_iter().next() {
-            None => Ok(model),
+            None => model.moved(self.engine()),
             Some(mismatch) => {
                 let what = format!("'{}', after replacing '{name}',", mismatch.name);
                 let expected =

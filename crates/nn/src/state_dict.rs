@@ -189,8 +189,9 @@ impl Model {
     }
 }
 
+/// On the CPU.
 pub(crate) fn copy_of(values: &Tensor) -> Result<Tensor> {
-    let mut copy = values.f_empty_like()?;
+    let mut copy = Tensor::f_empty(values.size(), (values.kind(), Device::Cpu))?;
     copy.f_copy_(values)?;
     Ok(copy)
 }

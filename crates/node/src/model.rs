@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use flatmin_nn::{Dtype, Model, ModelSpec, Normalization, ScriptOptions};
+use flatmin_nn::{Dtype, Engine, Model, ModelSpec, Normalization, ScriptOptions, device_name};
 use flatmin_train::ModelSlot;
 use napi::Env;
 use napi::bindgen_prelude::PromiseRaw;
@@ -30,12 +30,14 @@ pub struct BindingModel {
 struct CreateOptions {
     dtype: Dtype,
     seed: u64,
+    device: Engine,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct LoadOptions {
     dtype: Option<Dtype>,
+    device: Engine,
 }
 
 impl BindingModel {
@@ -53,18 +55,23 @@ impl BindingModel {
 #[napi]
 impl BindingModel {
     /// A model with fresh weights. The same seed gives the same weights.
-    #[napi(catch_unwind, ts_args_type = "spec: object, options?: { dtype?: string, seed?: number }")]
+    #[napi(catch_unwind, ts_args_type = "spec: object, options?: { dtype?: string, seed?: number, device?: string }")]
     pub fn create(spec: Value, options: Option<Value>) -> napi::Result<Self> {
         let spec: ModelSpec = self::options("model spec", spec)?;
-        let CreateOptions { dtype, seed } = options_or_default("model", options)?;
-        Self::new(Model::new(spec, dtype, seed).or_throw()?)
+        let CreateOptions { dtype, seed, device } = options_or_default("model", options)?;
+        Self::new(Model::new(spec, dtype, seed).and_then(|model| model.moved(device)).or_throw()?)
     }
 
     /// A model that `save` wrote. Default dtype: the file's.
-    #[napi(ts_args_type = "path: string, options?: { dtype?: string }", ts_return_type = "Promise<BindingModel>")]
+    #[napi(
+        ts_args_type = "path: string, options?: { dtype?: string, device?: string }",
+        ts_return_type = "Promise<BindingModel>"
+    )]
     pub fn load(env: &Env, path: String, options: Option<Value>) -> napi::Result<PromiseRaw<'_, Self>> {
-        let LoadOptions { dtype } = options_or_default("model", options)?;
-        compute::promise(env, move || Self::new(Model::load(path.as_ref(), dtype).or_throw()?))
+        let LoadOptions { dtype, device } = options_or_default("model", options)?;
+        compute::promise(env, move || {
+            Self::new(Model::load(path.as_ref(), dtype).and_then(|model| model.moved(device)).or_throw()?)
+        })
     }
 
     /// A TorchScript module as a model.
@@ -92,6 +99,19 @@ impl BindingModel {
     #[napi(getter)]
     pub fn dtype(&self) -> napi::Result<String> {
         Ok(self.slot()?.dtype().name().to_owned())
+    }
+
+    /// `cpu` or `cuda:N`.
+    #[napi(getter)]
+    pub fn device(&self) -> napi::Result<String> {
+        Ok(device_name(self.slot()?.engine().device()))
+    }
+
+    /// Moves weights and statistics to another device; gradients go.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn to<'env>(&self, env: &'env Env, device: String) -> napi::Result<PromiseRaw<'env, ()>> {
+        let (slot, engine) = (self.slot()?, device.parse().or_throw()?);
+        compute::promise(env, move || slot.move_to(engine).or_throw())
     }
 
     #[napi(getter)]

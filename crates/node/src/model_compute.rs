@@ -72,7 +72,7 @@ impl BindingModel {
         let pass = if train { Pass::Train { statistics: Statistics::Ignore, mask_seed: 0 } } else { Pass::Eval };
         let job = move || {
             let model = slot.lock();
-            let images = model_images(&images, model.spec(), model.dtype()).or_throw()?;
+            let images = model_images(&images, &model).or_throw()?;
             no_grad(|| model.forward(&images, pass)).or_throw()
         };
         compute::promise_with(env, job, BindingTensor::new)
@@ -95,7 +95,7 @@ impl BindingModel {
         compute::promise(env, move || {
             loss.validate().or_throw()?;
             let model = slot.lock_for_change().or_throw()?;
-            let images = model_images(&images, model.spec(), model.dtype()).or_throw()?;
+            let images = model_images(&images, &model).or_throw()?;
             to_json(&backward(&model, &images, &target(labels)?, &loss, seed).or_throw()?)
         })
     }

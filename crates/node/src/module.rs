@@ -42,7 +42,8 @@ pub struct NativeInfo {
     pub threads: i32,
     /// The instruction set that libtorch's kernels use here.
     pub cpu_capability: String,
-    pub cuda_available: bool,
+    /// GPUs that torch can use; 0 where its CUDA part is not loaded.
+    pub cuda_devices: i64,
     pub addon_version: String,
 }
 
@@ -52,7 +53,7 @@ pub fn info() -> NativeInfo {
         torch_version: torch_version().to_owned(),
         threads: num_threads(),
         cpu_capability: cpu_capability().to_owned(),
-        cuda_available: tch::Cuda::is_available(),
+        cuda_devices: if tch::Cuda::is_available() { tch::Cuda::device_count() } else { 0 },
         addon_version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }

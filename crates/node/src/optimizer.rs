@@ -109,7 +109,7 @@ impl BindingOptimizer {
         compute::promise(env, move || {
             loss.validate().or_throw()?;
             let mut model = pair.model.lock_for_change().or_throw()?;
-            let images = model_images(&images, model.spec(), model.dtype()).or_throw()?;
+            let images = model_images(&images, &model).or_throw()?;
             let mut optimizer = pair.optimizer.lock();
             let step = StepOptions { mask_seed: seed, accumulate };
             let outcome = train_step(&mut model, &mut optimizer, &images, &target(labels)?, &loss, step);

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use flatmin_nn::device_name;
 use napi::Env;
 use napi::bindgen_prelude::{
     BigInt64Array, Either4, Float32Array, Float64Array, ObjectFinalize, PromiseRaw, Uint8Array,
@@ -106,10 +107,7 @@ impl BindingTensor {
 
     #[napi(getter)]
     pub fn device(&self) -> String {
-        match self.device {
-            Device::Cuda(index) => format!("cuda:{index}"),
-            _ => "cpu".to_owned(),
-        }
+        device_name(self.device)
     }
 
     /// The numbers in row-major order, copied.

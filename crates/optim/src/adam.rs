@@ -1,13 +1,13 @@
 //! Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019), each with PyTorch's meaning.
 
-use flatmin_nn::{Dtype, ParameterArena};
-use flatmin_torch_ext::cpu::{self, AdamStep, Real, Slab};
+use flatmin_nn::ParameterArena;
+use flatmin_torch_ext::cpu::AdamStep;
 use tch::Tensor;
 
 use crate::base::BaseOptimizer;
 use crate::config::Decay;
 use crate::error::Result;
-use crate::kernels::{with_real, working};
+use crate::kernels::{self, Moments};
 use crate::mix::Mix;
 use crate::setting::Setting;
 
@@ -52,8 +52,8 @@ impl BaseOptimizer for Adam {
         for (position, count) in self.counts.iter_mut().enumerate() {
             *count += u64::from(gradient.is_present(position));
         }
-        with_real!(setting.parameters.dtype(), run(setting, gradient, self, &steps));
-        Ok(())
+        let moments = Moments { first: &self.first_moment, second: &self.second_moment };
+        kernels::adam(setting.layout, setting.parameters, gradient, moments, &steps, &self.counts)
     }
 
     fn arenas(&self) -> Vec<(&'static str, &Tensor)> {
@@ -75,13 +75,4 @@ impl BaseOptimizer for Adam {
     fn set_counts(&mut self, counts: Vec<u64>) {
         self.counts = counts;
     }
-}
-
-fn run<T: Real>(setting: &Setting<'_>, gradient: &Mix<'_>, adam: &Adam, steps: &[AdamStep]) {
-    let (layout, parameters) = (setting.layout, setting.parameters);
-    let master = Slab::of(parameters.master());
-    let (first, second) = (Slab::of(&adam.first_moment), Slab::of(&adam.second_moment));
-    gradient.run::<T, _>(layout, parameters, |gradient| {
-        cpu::adam(layout, master, working(parameters), first, second, gradient, steps, &adam.counts);
-    });
 }

@@ -7,6 +7,7 @@
 use flatmin_nn::{Gradients, ParameterArena};
 use flatmin_torch_ext::Generator;
 use flatmin_torch_ext::cpu::{GradientNorms, Mask, MaskUnit, Origin, Shape, split_mix};
+use tch::{Device, Tensor};
 
 use crate::base::BaseOptimizer;
 use crate::config::{MaskBy, PNorm, Restore, Variant};
@@ -37,7 +38,9 @@ impl<O: BaseOptimizer> Sam<O> {
         let objective = setting.objective(&gradients, at);
         // Of the whole gradient, if the direction is something else.
         let full_norm = (self.config.clip.is_some() || self.friendly.is_some())
-            .then(|| kernels::norms(self.flat_metric(), parameters, &objective).plain);
+            .then(|| kernels::norms(self.flat_metric(), parameters, &objective))
+            .transpose()?
+            .map(|norms| norms.plain);
         let factor = match (&self.config.clip, full_norm) {
             (Some(clip), Some(norm)) if norm.is_finite() => clip.factor(norm),
             _ => 1.0,
@@ -47,13 +50,13 @@ impl<O: BaseOptimizer> Sam<O> {
             (Variant::Fsam { sigma, .. }, Some(mean)) => objective.clone().plus(-sigma, &Mix::of_arena(mean)),
             _ => objective.clone(),
         };
-        let norms = kernels::norms(self.metric(), parameters, &direction);
+        let norms = kernels::norms(self.metric(), parameters, &direction)?;
         let gradient_norm = full_norm.unwrap_or(norms.plain);
         let finite = norms.is_finite() && gradient_norm.is_finite();
         let mut rounding = None;
         if finite {
-            let (metric, displacement) = self.displacement(setting, &direction, norms, origin);
-            rounding = kernels::perturb(metric, parameters, &direction, &displacement);
+            let (metric, displacement) = self.displacement(setting, &direction, norms, origin)?;
+            rounding = kernels::perturb(metric, parameters, &direction, &displacement)?;
             if self.config.variant.keeps_first() {
                 self.first = Some(gradients);
             }
@@ -72,25 +75,27 @@ impl<O: BaseOptimizer> Sam<O> {
             round_trip: self.config.restore == Restore::Subtract,
         };
         if self.config.variant == Variant::Random {
-            let mut noise = parameters.like()?;
+            let master = parameters.master();
+            let mut noise = Tensor::f_zeros(master.size(), (master.kind(), Device::Cpu))?;
             let seed = split_mix(self.seed(Draw::Noise), setting.attempt);
             Generator::new(seed)?.normal_(&mut noise, 0.0, 1.0)?;
+            let noise = noise.f_to_device(master.device())?;
             let direction = Mix::of_arena(&noise);
-            let norm = kernels::norms(self.flat_metric(), parameters, &direction).scaled;
+            let norm = kernels::norms(self.flat_metric(), parameters, &direction)?.scaled;
             // T_w needs the filters' norms; the direction is not a gradient.
-            kernels::norms(self.metric(), parameters, &direction);
+            kernels::norms(self.metric(), parameters, &direction)?;
             let coefficients = lengths(&setting.radii(), norm, 0.0);
             let displacement = displacement(Shape::Linear, coefficients);
-            return Ok(kernels::perturb(self.metric(), parameters, &direction, &displacement));
+            return kernels::perturb(self.metric(), parameters, &direction, &displacement);
         }
         let momentum = self.base.arenas().into_iter().find(|(name, _)| *name == "momentum");
         // None before the first step: MSAM begins at w.
         let Some((_, momentum)) = momentum else { return Ok(None) };
         let direction = Mix::of_arena(momentum).scaled(-1.0);
-        let norm = kernels::norms(self.metric(), parameters, &direction).scaled;
+        let norm = kernels::norms(self.metric(), parameters, &direction)?.scaled;
         let coefficients = lengths(&setting.radii(), norm, self.config.guard);
         let displacement = displacement(Shape::Quadratic, coefficients);
-        Ok(kernels::perturb(self.metric(), parameters, &direction, &displacement))
+        kernels::perturb(self.metric(), parameters, &direction, &displacement)
     }
 
     fn displacement(
@@ -99,16 +104,16 @@ impl<O: BaseOptimizer> Sam<O> {
         direction: &Mix<'_>,
         norms: GradientNorms,
         origin: Origin,
-    ) -> (Metric<'_>, Displacement) {
+    ) -> Result<(Metric<'_>, Displacement)> {
         let round_trip = self.config.restore == Restore::Subtract;
         let whole = |shape, coefficients| Displacement { shape, coefficients, origin, mask: None, round_trip };
-        match self.config.variant {
+        Ok(match self.config.variant {
             Variant::Extragradient => {
                 let coefficients = setting.groups.iter().map(|group| -setting.lr(group)).collect();
                 (self.flat_metric(), whole(Shape::Linear, coefficients))
             }
             Variant::Esam { beta, mask, .. } => {
-                let (shape, coefficients) = self.worst(setting, direction, norms);
+                let (shape, coefficients) = self.worst(setting, direction, norms)?;
                 let unit = match mask {
                     MaskBy::Element => MaskUnit::Element,
                     MaskBy::Tensor => MaskUnit::Segment,
@@ -119,13 +124,13 @@ impl<O: BaseOptimizer> Sam<O> {
                 (self.metric(), Displacement { mask, ..whole(shape, coefficients) })
             }
             _ => {
-                let (shape, coefficients) = self.worst(setting, direction, norms);
+                let (shape, coefficients) = self.worst(setting, direction, norms)?;
                 (self.metric(), whole(shape, coefficients))
             }
-        }
+        })
     }
 
-    fn worst(&self, setting: &Setting<'_>, direction: &Mix<'_>, norms: GradientNorms) -> (Shape, Vec<f64>) {
+    fn worst(&self, setting: &Setting<'_>, direction: &Mix<'_>, norms: GradientNorms) -> Result<(Shape, Vec<f64>)> {
         let ball = Ball { p: self.config.p, guard: self.config.guard, radii: &setting.radii() };
         worst(self.metric(), setting.parameters, &ball, direction, norms)
     }
@@ -147,14 +152,14 @@ pub(crate) fn worst(
     ball: &Ball<'_>,
     direction: &Mix<'_>,
     norms: GradientNorms,
-) -> (Shape, Vec<f64>) {
+) -> Result<(Shape, Vec<f64>)> {
     let &Ball { p, guard, radii } = ball;
-    match p {
+    Ok(match p {
         PNorm::Infinite(_) => (Shape::Sign, radii.to_vec()),
         PNorm::Finite(2.0) => (Shape::Quadratic, lengths(radii, norms.scaled, guard)),
         PNorm::Finite(p) => {
             let q = p / (p - 1.0);
-            let norm = kernels::dual_norm(metric, parameters, direction, q);
+            let norm = kernels::dual_norm(metric, parameters, direction, q)?;
             let guard = if norm.largest == 0.0 { 0.0 } else { guard / norm.largest };
             let coefficients = radii.iter().map(|&radius| match norm.relative {
                 0.0 => 0.0,
@@ -162,7 +167,7 @@ pub(crate) fn worst(
             });
             (Shape::Power { unit: norm.largest, exponent: q - 1.0 }, coefficients.collect())
         }
-    }
+    })
 }
 
 /// rho / norm for each group; 0 if the norm is.

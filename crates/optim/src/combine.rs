@@ -39,15 +39,15 @@ impl<O: BaseOptimizer> Sam<O> {
         let first = first.as_ref().map(|first| setting.objective(first, At::Master));
         let look = self.look.as_ref().map(Tensor::shallow_clone);
         let combination = Combination { setting, variant: self.config.variant, probability: self.config.probability };
-        let Combined { gradient, norm, then } = combination.of(plan, first.as_ref(), last.clone(), look.as_ref());
-        let (norm, gradient) = clipped(setting, gradient, norm);
+        let Combined { gradient, norm, then } = combination.of(plan, first.as_ref(), last.clone(), look.as_ref())?;
+        let (norm, gradient) = clipped(setting, gradient, norm)?;
         if norm.is_finite() {
             if let (Plan::Both, Some(first)) = (plan, &first) {
                 self.remember(setting, first, &last)?;
             }
             self.base.descend(setting, &gradient)?;
             if let Some(then) = then {
-                kernels::translate(setting.layout, setting.parameters, &then);
+                kernels::translate(setting.layout, setting.parameters, &then)?;
             }
         }
         Ok(norm)
@@ -58,10 +58,10 @@ impl<O: BaseOptimizer> Sam<O> {
         let (layout, parameters) = (setting.layout, setting.parameters);
         match self.config.variant {
             Variant::LookSam { .. } => {
-                let found = kernels::products(layout, parameters, first, last);
+                let found = kernels::products(layout, parameters, first, last)?;
                 let look = ensure(&mut self.look, parameters)?;
                 let rest = last.clone().plus(-ratio(found.ab, found.aa), first);
-                kernels::assign(layout, parameters, look, &rest);
+                kernels::assign(layout, parameters, look, &rest)?;
             }
             Variant::Fsam { lambda, .. } => {
                 let past = self.friendly.as_ref().map(Tensor::shallow_clone);
@@ -69,7 +69,7 @@ impl<O: BaseOptimizer> Sam<O> {
                     Some(past) => first.clone().scaled(1.0 - lambda).plus(lambda, &Mix::of_arena(past)),
                     None => first.clone(),
                 };
-                kernels::assign(layout, parameters, ensure(&mut self.friendly, parameters)?, &next);
+                kernels::assign(layout, parameters, ensure(&mut self.friendly, parameters)?, &next)?;
             }
             _ => {}
         }
@@ -85,21 +85,27 @@ struct Combination<'s> {
 
 impl Combination<'_> {
     /// `first` is the gradient at w if the variant wants it again, `last` that of the last pass.
-    fn of<'a>(&self, plan: Plan, first: Option<&Mix<'a>>, last: Mix<'a>, look: Option<&'a Tensor>) -> Combined<'a> {
+    fn of<'a>(
+        &self,
+        plan: Plan,
+        first: Option<&Mix<'a>>,
+        last: Mix<'a>,
+        look: Option<&'a Tensor>,
+    ) -> Result<Combined<'a>> {
         let setting = self.setting;
         let products = |a: &Mix<'_>, b: &Mix<'_>| kernels::products(setting.layout, setting.parameters, a, b);
-        match (plan, self.variant, first) {
+        Ok(match (plan, self.variant, first) {
             (Plan::Reuse, Variant::LookSam { alpha, .. }, _) => match look {
                 Some(look) => {
                     let look = Mix::of_arena(look);
-                    let found = products(&last, &look);
+                    let found = products(&last, &look)?;
                     let c = alpha * ratio(found.aa, found.bb).sqrt();
                     Combined { gradient: last.plus(c, &look), norm: Some(found.norm(1.0, c)), then: None }
                 }
                 None => last.into(),
             },
             (Plan::Both, Variant::Gsam { alpha }, Some(first)) => {
-                let found = products(first, &last);
+                let found = products(first, &last)?;
                 let c = 1.0 + alpha * ratio(found.ab, found.bb);
                 let gradient = last.scaled(c).plus(-alpha, first);
                 Combined { gradient, norm: Some(found.norm(-alpha, c)), then: None }
@@ -113,23 +119,23 @@ impl Combination<'_> {
             }
             (Plan::Both, Variant::Wsam { c, coupled: false }, Some(first)) => {
                 let rates: Vec<f64> = setting.groups.iter().map(|group| -setting.lr(group) * c / (1.0 - c)).collect();
-                let found = products(first, &last);
+                let found = products(first, &last)?;
                 let norm = if found.bb.is_finite() { found.norm(1.0, 0.0) } else { f64::NAN };
                 let then = last.plus(-1.0, first).scaled_by_group(&rates);
                 Combined { gradient: first.clone(), norm: Some(norm), then: Some(then) }
             }
             _ => last.into(),
-        }
+        })
     }
 }
 
 /// The norm of a gradient, computed unless it is known, and the gradient after clipping.
-pub(crate) fn clipped<'a>(setting: &Setting<'_>, gradient: Mix<'a>, norm: Option<f64>) -> (f64, Mix<'a>) {
-    let norm = norm.unwrap_or_else(|| kernels::norm(setting.layout, setting.parameters, &gradient));
-    match &setting.clip {
+pub(crate) fn clipped<'a>(setting: &Setting<'_>, gradient: Mix<'a>, norm: Option<f64>) -> Result<(f64, Mix<'a>)> {
+    let norm = norm.map_or_else(|| kernels::norm(setting.layout, setting.parameters, &gradient), Ok)?;
+    Ok(match &setting.clip {
         Some(clip) if norm.is_finite() => (norm, gradient.scaled(clip.factor(norm))),
         _ => (norm, gradient),
-    }
+    })
 }
 
 /// a / b; 0 if there is nothing to divide by.

@@ -1,7 +1,7 @@
 //! The losses a model can be trained with, each with PyTorch's definition, reduced to a mean.
 
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Reduction, Tensor};
+use tch::{Device, Kind, Reduction, Tensor};
 
 use crate::error::{Error, Result};
 
@@ -162,7 +162,7 @@ impl Loss {
 
     fn weights_like(&self, like: &Tensor) -> Result<Option<Tensor>> {
         let Some(weights) = self.class_weights() else { return Ok(None) };
-        Ok(Some(Tensor::f_from_slice(weights)?.f_to_kind(like.kind())?))
+        Ok(Some(Tensor::f_from_slice(weights)?.f_to_kind(like.kind())?.f_to_device(like.device())?))
     }
 }
 
@@ -171,6 +171,17 @@ fn are_weights(weights: &[f64]) -> bool {
 }
 
 impl Target {
+    /// The same on a device. No copy if it is there already.
+    ///
+    /// # Errors
+    /// What libtorch answers.
+    pub fn on(&self, device: Device) -> Result<Self> {
+        Ok(match self {
+            Self::Classes(labels) => Self::Classes(labels.f_to_device(device)?),
+            Self::Dense(values) => Self::Dense(values.f_to_device(device)?),
+        })
+    }
+
     /// The entries `start..start + len` of the batch.
     pub fn narrow(&self, start: i64, len: i64) -> Result<Self> {
         Ok(match self {

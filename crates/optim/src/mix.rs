@@ -2,10 +2,12 @@
 //! themselves (a penalty's gradient). Nothing is computed until a kernel reads it.
 
 use flatmin_nn::{Gradients, ParameterArena};
-use flatmin_torch_ext::cpu::{Blend, GradientTable, Layout, Real, Slab};
+use flatmin_torch_ext::cpu::{Blend, GradientTable, Layout, Real, SegmentLayout, Slab};
 use tch::Tensor;
 
-use crate::kernels::working;
+use crate::error::Result;
+use crate::kernels::own::working;
+use crate::kernels::torch::{part, part_of_working};
 
 /// Where numbers come from.
 #[derive(Clone, Copy)]
@@ -22,6 +24,22 @@ pub enum At {
     Master,
     /// Where the network stands: w + eps.
     Working,
+}
+
+impl Source<'_> {
+    /// A segment's numbers in the order in which they lie in memory; None where there are none.
+    fn flat(self, position: usize, segment: &SegmentLayout, parameters: &ParameterArena) -> Result<Option<Tensor>> {
+        Ok(match self {
+            Self::Gradients(gradients) => {
+                let gradient = gradients.tensors()[position].as_ref();
+                gradient.map(|gradient| gradient.f_as_strided([segment.len as i64], [1], None)).transpose()?
+            }
+            Self::Arena(_) if !parameters.is_trainable(position) => None,
+            Self::Arena(arena) => Some(part(arena, segment)?),
+            Self::Weights(At::Master) => Some(part(parameters.master(), segment)?),
+            Self::Weights(At::Working) => Some(part_of_working(parameters, segment)?),
+        })
+    }
 }
 
 #[derive(Clone)]
@@ -85,6 +103,31 @@ impl<'a> Mix<'a> {
             Source::Gradients(gradients) => gradients.tensors()[position].is_some(),
             Source::Arena(_) | Source::Weights(_) => true,
         }
+    }
+
+    /// Its numbers as flat tensors of the master's dtype, `[len]` for each segment that has them.
+    pub fn tensors(&self, layout: &Layout, parameters: &ParameterArena) -> Result<Vec<Option<Tensor>>> {
+        let segments = layout.segments().iter().enumerate();
+        segments.map(|(position, segment)| self.tensor(position, segment, parameters)).collect()
+    }
+
+    fn tensor(&self, position: usize, segment: &SegmentLayout, parameters: &ParameterArena) -> Result<Option<Tensor>> {
+        let kind = parameters.master().kind();
+        let mut sum: Option<Tensor> = None;
+        for (index, term) in self.terms.iter().enumerate() {
+            let coefficient = term.coefficient * term.by_group.as_ref().map_or(1.0, |own| own[segment.group]);
+            let numbers = match term.source.flat(position, segment, parameters)? {
+                None if index == 0 => return Ok(None),
+                Some(numbers) if index == 0 || coefficient != 0.0 => numbers.f_to_kind(kind)?,
+                _ => continue,
+            };
+            let scaled = if coefficient == 1.0 { numbers } else { numbers.f_mul_scalar(coefficient)? };
+            sum = Some(match sum {
+                None => scaled,
+                Some(sum) => sum.f_add(&scaled)?,
+            });
+        }
+        Ok(sum)
     }
 
     /// Hands it to a kernel.

@@ -11,7 +11,7 @@ use tch::{Device, Tensor, no_grad};
 use crate::ascent::{Ball, worst};
 use crate::config::{BallConfig, PNorm};
 use crate::error::{Error, Result};
-use crate::kernels::{self, Displacement, Metric};
+use crate::kernels::{Displacement, Metric, own};
 use crate::mix::Mix;
 use crate::sam::{Layouts, Place};
 
@@ -36,7 +36,7 @@ pub struct Neighbourhood {
 impl Neighbourhood {
     /// # Errors
     /// `ERR_FLATMIN_OPTION` for an option out of range, or options that perturb no parameter; `ERR_FLATMIN_DTYPE` for a
-    /// bfloat16 model.
+    /// bfloat16 model, `ERR_FLATMIN_DEVICE` for one that is not on the CPU.
     pub fn new(config: &BallConfig, parameters: &ParameterArena) -> Result<Self> {
         config.validate()?;
         if parameters.dtype() == Dtype::BFloat16 {
@@ -44,6 +44,7 @@ impl Neighbourhood {
                 "float32 or float64, which its weights can be loaded in: bfloat16 rounds small perturbations away";
             return Err(flatmin_nn::Error::dtype("a model that is measured", "bfloat16", expected).into());
         }
+        parameters.require_cpu("a model that is measured")?;
         let places = vec![Place { group: 0, perturbed: true }; parameters.segments().len()];
         let Layouts { layout, flat, filter_scales } = Layouts::new(config, parameters, &places)?;
         if layout.segments().iter().all(|segment| !segment.perturbed) {
@@ -55,7 +56,7 @@ impl Neighbourhood {
         }
         let ball = Self { p: config.p, eta: config.eta, layout, flat, filter_scales };
         // The filters' norms come with those of any direction.
-        kernels::norms(ball.metric(), parameters, &Mix::of_arena(parameters.master()));
+        own::norms(ball.metric(), parameters, &Mix::of_arena(parameters.master()));
         Ok(ball)
     }
 
@@ -82,14 +83,14 @@ impl Neighbourhood {
             mask: None,
             round_trip: false,
         };
-        kernels::perturb(self.metric(), parameters, &Mix::of_arena(u), &displacement);
+        own::perturb(self.metric(), parameters, &Mix::of_arena(u), &displacement);
         parameters.bump_working_version();
     }
 
     /// T_w x: a gradient with respect to u from one with respect to w.
     pub fn scaled(&self, parameters: &ParameterArena, x: &Tensor) -> Result<Tensor> {
         let scaled = parameters.like()?;
-        kernels::displace(self.metric(), parameters, &Mix::of_arena(x), Shape::Linear, &[1.0], &scaled);
+        own::displace(self.metric(), parameters, &Mix::of_arena(x), Shape::Linear, &[1.0], &scaled);
         Ok(scaled)
     }
 
@@ -117,24 +118,28 @@ impl Neighbourhood {
         match p {
             PNorm::Finite(2.0) => norms.scaled,
             _ if !norms.is_finite() => f64::NAN,
-            PNorm::Infinite(_) => kernels::dual_norm(self.flat_metric(), parameters, &Mix::of_arena(x), 1.0).largest,
+            PNorm::Infinite(_) => own::dual_norm(self.flat_metric(), parameters, &Mix::of_arena(x), 1.0).largest,
             PNorm::Finite(p) => {
-                let norm = kernels::dual_norm(self.flat_metric(), parameters, &Mix::of_arena(x), p);
+                let norm = own::dual_norm(self.flat_metric(), parameters, &Mix::of_arena(x), p);
                 norm.largest * norm.relative
             }
         }
     }
 
     fn plain_norms(&self, parameters: &ParameterArena, x: &Tensor) -> GradientNorms {
-        kernels::norms(self.flat_metric(), parameters, &Mix::of_arena(x))
+        own::norms(self.flat_metric(), parameters, &Mix::of_arena(x))
     }
 
     /// u += the step of norm_p `length` that raises the loss most, to first order, where its gradient is h.
-    pub fn climb(&self, parameters: &ParameterArena, u: &Tensor, h: &Tensor, length: f64) {
+    ///
+    /// # Errors
+    /// If libtorch fails.
+    pub fn climb(&self, parameters: &ParameterArena, u: &Tensor, h: &Tensor, length: f64) -> Result<()> {
         let (metric, direction) = (self.flat_metric(), Mix::of_arena(h));
         let ball = Ball { p: self.p, guard: 0.0, radii: &[length] };
-        let (shape, coefficients) = worst(metric, parameters, &ball, &direction, self.plain_norms(parameters, h));
-        kernels::displace(metric, parameters, &direction, shape, &coefficients, u);
+        let (shape, coefficients) = worst(metric, parameters, &ball, &direction, self.plain_norms(parameters, h))?;
+        own::displace(metric, parameters, &direction, shape, &coefficients, u);
+        Ok(())
     }
 
     /// Brings u back into the ball: to its nearest point for p = 2 and infinity, straight towards 0 for other norms.
@@ -164,7 +169,7 @@ impl Neighbourhood {
         }
         // Not all of it is perturbed, and an arena has gaps.
         let mut direction = parameters.like()?;
-        kernels::displace(self.flat_metric(), parameters, &Mix::of_arena(&values), Shape::Linear, &[1.0], &direction);
+        own::displace(self.flat_metric(), parameters, &Mix::of_arena(&values), Shape::Linear, &[1.0], &direction);
         if noise == Noise::Normal {
             let _ = direction.f_mul_scalar_(1.0 / self.norm(parameters, &direction))?;
         }
@@ -173,6 +178,6 @@ impl Neighbourhood {
 
     /// <a, b>.
     pub fn inner(&self, parameters: &ParameterArena, a: &Tensor, b: &Tensor) -> f64 {
-        kernels::products(&self.flat, parameters, &Mix::of_arena(a), &Mix::of_arena(b)).ab
+        own::products(&self.flat, parameters, &Mix::of_arena(a), &Mix::of_arena(b)).ab
     }
 }

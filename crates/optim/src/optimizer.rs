@@ -1,6 +1,6 @@
 //! The optimizer of a run: a base optimizer, bare or inside `Sam`, with the order of its steps watched over.
 
-use flatmin_nn::{Gradients, Model, ParameterArena, Statistics};
+use flatmin_nn::{Engine, Gradients, Model, ParameterArena, Statistics, device_name};
 use flatmin_torch_ext::cpu::Layout;
 use serde::Serialize;
 use tch::Tensor;
@@ -50,6 +50,8 @@ enum Wrapped {
 /// Steps one model. Made for its arena: stepping another model is an error.
 pub struct Optimizer {
     config: OptimizerConfig,
+    /// Where its state lies.
+    engine: Engine,
     wrapped: Wrapped,
     layout: Layout,
     groups: Vec<Group>,
@@ -84,6 +86,7 @@ impl Optimizer {
         let optimizer = Self {
             groups: std::iter::once(rest.clone()).chain(config.groups.iter().map(|own| rest.with(own))).collect(),
             layout: Layout::new(segments.collect()),
+            engine: parameters.engine(),
             config,
             wrapped,
             factors: Factors::default(),
@@ -197,6 +200,7 @@ impl Optimizer {
     /// `ERR_FLATMIN_STEP_ORDER` without gradients (or with them, for those variants), too often in a row, or without a
     /// sharpness-aware wrapper.
     pub fn ascent_step(&mut self, model: &mut Model) -> Result<StepInfo> {
+        self.check_engine(model)?;
         let plan = match self.phase {
             Phase::Clean => self.plan(),
             _ => self.sharpness().map(|_| Plan::Both),
@@ -243,7 +247,7 @@ impl Optimizer {
         }
         model.parameters().clear_gradients();
         if !info.finite {
-            self.give_up(model);
+            self.give_up(model)?;
             self.phase = Phase::Skipping;
             return Ok(StepInfo { second_pass: false, ..info });
         }
@@ -299,29 +303,48 @@ impl Optimizer {
     }
 
     /// Returns to w without a step, whatever the phase, and forgets gradients and statistics of the step begun.
-    pub fn abandon_step(&mut self, model: &mut Model) {
-        self.return_to_w(model);
+    ///
+    /// # Errors
+    /// If libtorch fails.
+    pub fn abandon_step(&mut self, model: &mut Model) -> Result<()> {
+        self.check_engine(model)?;
+        self.return_to_w(model)?;
         self.leave_step(model);
+        Ok(())
+    }
+
+    fn check_engine(&self, model: &Model) -> Result<()> {
+        if self.engine == model.engine() {
+            return Ok(());
+        }
+        let expected = format!(
+            "{}, where its model is: make an optimizer once the model is there",
+            device_name(model.engine().device())
+        );
+        Err(flatmin_nn::Error::device("the optimizer's state", self.engine.device(), expected).into())
     }
 
     /// Returns to w within a step, for the next of several perturbations; running statistics stay staged.
-    pub(crate) fn next_micro_batch(&mut self, model: &mut Model) {
-        self.return_to_w(model);
+    pub(crate) fn next_micro_batch(&mut self, model: &mut Model) -> Result<()> {
+        self.return_to_w(model)?;
         self.phase = Phase::Clean;
         self.ascents = 0;
         model.set_statistics(self.statistics_at_w());
+        Ok(())
     }
 
-    fn return_to_w(&mut self, model: &mut Model) {
-        kernels::restore(&self.layout, model.parameters());
+    fn return_to_w(&mut self, model: &mut Model) -> Result<()> {
+        kernels::restore(&self.layout, model.parameters())?;
         model.parameters().bump_working_version();
         model.parameters().clear_gradients();
         if let Wrapped::Sam(sam) = &mut self.wrapped {
             sam.take_first();
         }
+        Ok(())
     }
 
     fn descend(&mut self, model: &mut Model, step: &'static str) -> Result<StepInfo> {
+        self.check_engine(model)?;
         let kept = match &mut self.wrapped {
             Wrapped::Sam(sam) if self.phase == Phase::Ready => sam.take_first(),
             _ => None,
@@ -335,7 +358,7 @@ impl Optimizer {
         let setting = setting(model.parameters(), &self.config, &self.layout, &self.groups, self.factors, attempt);
         let gradient_norm = match &mut self.wrapped {
             Wrapped::Plain(base) => {
-                let (norm, gradient) = clipped(&setting, setting.objective(&gradients, At::Master), None);
+                let (norm, gradient) = clipped(&setting, setting.objective(&gradients, At::Master), None)?;
                 if norm.is_finite() {
                     base.descend(&setting, &gradient)?;
                 }
@@ -348,7 +371,7 @@ impl Optimizer {
             model.commit_statistics();
             self.steps += 1;
         } else {
-            self.give_up(model);
+            self.give_up(model)?;
         }
         model.parameters().bump_working_version();
         model.parameters().clear_gradients();
@@ -357,10 +380,11 @@ impl Optimizer {
     }
 
     /// Leaves a step whose gradient is not finite: back at w, counted.
-    fn give_up(&mut self, model: &mut Model) {
-        self.return_to_w(model);
+    fn give_up(&mut self, model: &mut Model) -> Result<()> {
+        self.return_to_w(model)?;
         model.discard_statistics();
         self.skipped += 1;
+        Ok(())
     }
 
     fn leave_step(&mut self, model: &mut Model) {

@@ -30,15 +30,15 @@ const PASSES: usize = 8;
 
 impl Rounding {
     /// Finds the factor; `measure` answers <d, d>, <d, eps> and <eps, eps> for one. None if there is no eps.
-    pub(crate) fn corrected(mut measure: impl FnMut(f64) -> Products) -> Option<Self> {
+    pub(crate) fn corrected<E>(mut measure: impl FnMut(f64) -> Result<Products, E>) -> Result<Option<Self>, E> {
         let mut best: Option<(f64, Self)> = None;
         // Factors whose projections are below and above 1.
         let (mut low, mut high): ((f64, f64), Option<(f64, f64)>) = ((0.0, 0.0), None);
         let mut factor = 1.0;
         for _ in 0..PASSES {
-            let products = measure(factor);
+            let products = measure(factor)?;
             if !(products.bb > 0.0 && products.bb.is_finite()) {
-                return None;
+                return Ok(None);
             }
             let projection = products.ab / products.bb;
             let error = (projection - 1.0).abs();
@@ -63,32 +63,33 @@ impl Rounding {
                 }
             };
         }
-        best.map(|(_, rounding)| rounding)
+        Ok(best.map(|(_, rounding)| rounding))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::convert::Infallible;
 
     /// eps = sizes, weights on a grid of step 1.
-    fn on_grid(sizes: &[f64]) -> impl FnMut(f64) -> Products + '_ {
+    fn on_grid(sizes: &[f64]) -> impl FnMut(f64) -> Result<Products, Infallible> + '_ {
         |factor| {
             let d = |eps: &f64| (factor * eps).round();
-            Products {
+            Ok(Products {
                 aa: sizes.iter().map(|eps| d(eps).powi(2)).sum(),
                 ab: sizes.iter().map(|eps| d(eps) * eps).sum(),
                 bb: sizes.iter().map(|eps| eps * eps).sum(),
-            }
+            })
         }
     }
 
     #[test]
     fn what_rounding_loses_is_made_up_for() {
         let sizes: Vec<f64> = (0..10_000).map(|index| 0.6 * f64::from(index) / 10_000.0).collect();
-        let plain = on_grid(&sizes)(1.0);
+        let Ok(plain) = on_grid(&sizes)(1.0);
         assert!(plain.ab / plain.bb < 0.9);
-        let rounding = Rounding::corrected(on_grid(&sizes)).unwrap();
+        let rounding = Rounding::corrected(on_grid(&sizes)).unwrap().unwrap();
         assert!(rounding.factor > 1.0);
         assert!((rounding.ratio * rounding.cosine - 1.0).abs() <= TOLERANCE, "{rounding:?}");
     }
@@ -98,15 +99,15 @@ mod tests {
         let mut passes = 0;
         let rounding = Rounding::corrected(|_| {
             passes += 1;
-            Products { aa: 1.2, ab: 1.005, bb: 1.0 }
+            Ok::<_, Infallible>(Products { aa: 1.2, ab: 1.005, bb: 1.0 })
         });
-        assert_eq!((passes, rounding.unwrap().factor), (1, 1.0));
+        assert_eq!((passes, rounding.unwrap().unwrap().factor), (1, 1.0));
     }
 
     #[test]
     fn a_displacement_far_below_the_grid_is_left_short() {
-        let rounding = Rounding::corrected(on_grid(&[1e-6; 100])).unwrap();
+        let rounding = Rounding::corrected(on_grid(&[1e-6; 100])).unwrap().unwrap();
         assert_eq!((rounding.ratio, rounding.cosine), (0.0, 0.0));
-        assert!(Rounding::corrected(on_grid(&[0.0; 4])).is_none());
+        assert!(Rounding::corrected(on_grid(&[0.0; 4])).unwrap().is_none());
     }
 }

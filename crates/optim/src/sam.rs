@@ -6,7 +6,7 @@
 
 use flatmin_nn::{Dtype, Gradients, ParameterArena, Segment};
 use flatmin_torch_ext::cpu::{Geometry, Layout, SegmentLayout, split_mix, uniform};
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use crate::base::BaseOptimizer;
 use crate::config::{BallConfig, OptimizerConfig, Scale, SharpnessConfig, Variant};
@@ -171,7 +171,8 @@ impl Layouts {
         };
         let layout = cut(&|segment| geometry(ball, segment));
         let flat = cut(&|_| Geometry::Plain);
-        let filter_scales = Tensor::f_zeros([layout.filters() as i64], (parameters.master().kind(), Device::Cpu))?;
+        let filter_scales =
+            Tensor::f_zeros([layout.filters() as i64], (parameters.master().kind(), parameters.master().device()))?;
         Ok(Self { layout, flat, filter_scales })
     }
 }

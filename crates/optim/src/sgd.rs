@@ -1,13 +1,13 @@
 //! SGD with momentum, Nesterov's form, dampening and weight decay, each with PyTorch's meaning.
 
-use flatmin_nn::{Dtype, ParameterArena};
-use flatmin_torch_ext::cpu::{self, Real, SgdStep, Slab};
+use flatmin_nn::ParameterArena;
+use flatmin_torch_ext::cpu::SgdStep;
 use tch::Tensor;
 
 use crate::base::BaseOptimizer;
 use crate::config::Decay;
 use crate::error::Result;
-use crate::kernels::{with_real, working};
+use crate::kernels;
 use crate::mix::Mix;
 use crate::setting::Setting;
 
@@ -51,7 +51,7 @@ impl BaseOptimizer for Sgd {
             self.ensure_momentum(setting.parameters)?;
         }
         let first: Vec<bool> = self.counts.iter().map(|&count| count == 0).collect();
-        with_real!(setting.parameters.dtype(), run(setting, gradient, self.momentum.as_ref(), &steps, &first));
+        kernels::sgd(setting.layout, setting.parameters, gradient, self.momentum.as_ref(), &steps, &first)?;
         for (position, (count, segment)) in self.counts.iter_mut().zip(setting.layout.segments()).enumerate() {
             if gradient.is_present(position) && steps[segment.group].momentum != 0.0 {
                 *count += 1;
@@ -75,18 +75,4 @@ impl BaseOptimizer for Sgd {
     fn set_counts(&mut self, counts: Vec<u64>) {
         self.counts = counts;
     }
-}
-
-fn run<T: Real>(
-    setting: &Setting<'_>,
-    gradient: &Mix<'_>,
-    momentum: Option<&Tensor>,
-    steps: &[SgdStep],
-    first: &[bool],
-) {
-    let (layout, parameters) = (setting.layout, setting.parameters);
-    let master = Slab::of(parameters.master());
-    gradient.run::<T, _>(layout, parameters, |gradient| {
-        cpu::sgd(layout, master, working(parameters), momentum.map(Slab::of), gradient, steps, first);
-    });
 }

@@ -62,7 +62,7 @@ impl StepOptions {
 /// Shapes, dtypes or labels that do not fit the model.
 pub fn backward(model: &Model, images: &Tensor, target: &Target, loss: &Loss, mask_seed: u64) -> Result<PassOutcome> {
     check_labels(model, images, target)?;
-    one_pass(model, images, target, loss, mask_seed, WHOLE)
+    one_pass(model, images, &target.on(images.device())?, loss, mask_seed, WHOLE)
 }
 
 /// One step of training. Both passes see the same batch, and the same masks unless the options say otherwise.
@@ -77,12 +77,16 @@ pub fn train_step(
     loss: &Loss,
     options: StepOptions,
 ) -> Result<StepOutcome> {
-    let batch = Batch { images, target, loss, options };
-    let outcome = check_labels(model, images, target).and_then(|()| batch.step(model, optimizer));
-    if outcome.is_err() {
-        optimizer.abandon_step(model);
-    }
-    outcome
+    let mut step = || {
+        check_labels(model, images, target)?;
+        let target = &target.on(images.device())?;
+        Batch { images, target, loss, options }.step(model, optimizer)
+    };
+    step().or_else(|error| {
+        // Should the way back fail, too, its cause is this error.
+        let _ = optimizer.abandon_step(model);
+        Err(error)
+    })
 }
 
 /// Before any forward pass, which stages statistics.
@@ -207,7 +211,7 @@ impl Batch<'_> {
             second.add(one_pass(model, &images, &target, self.loss, seed(number), share)?);
             if index + 1 < parts.len() {
                 sum = Some(model.parameters().gradients()?);
-                optimizer.next_micro_batch(model);
+                optimizer.next_micro_batch(model)?;
             }
         }
         let descent = optimizer.descent_step(model)?;

@@ -34,7 +34,7 @@ fn no_variant_perturbs_or_updates_them() {
             if !sharpness.is_null() && optimizer.plan() == Some(flatmin_optim::Plan::Ahead) {
                 optimizer.ascent_step(&mut model).unwrap();
                 assert_eq!(frozen_leaves(&model), leaves, "{name} perturbs");
-                optimizer.abandon_step(&mut model);
+                optimizer.abandon_step(&mut model).unwrap();
             }
             assert!(step(&mut model, &mut optimizer, &batch(seed), seed).finite, "{name}");
         }

@@ -43,7 +43,7 @@ fn weights_return_bit_for_bit() {
 
     pass(&model, &images, &target);
     optimizer.ascent_step(&mut model).unwrap();
-    optimizer.abandon_step(&mut model);
+    optimizer.abandon_step(&mut model).unwrap();
     assert_eq!(bits(model.parameters().working()), before);
     assert_eq!(optimizer.phase(), Phase::Clean);
 }
@@ -254,7 +254,7 @@ fn steps_in_the_wrong_order_are_refused_and_change_nothing() {
     assert_eq!(code(sam.ascent_step(&mut model)), "ERR_FLATMIN_STEP_ORDER", "twice");
     assert_eq!(code(sam.base_step(&mut model)), "ERR_FLATMIN_STEP_ORDER", "in between");
     assert_eq!(code(sam.descent_step(&mut model)), "ERR_FLATMIN_STEP_ORDER", "no second gradients");
-    sam.abandon_step(&mut model);
+    sam.abandon_step(&mut model).unwrap();
     assert_eq!(state(&model), before);
 }
 

@@ -157,7 +157,7 @@ fn sam_on_moves_norm_layers_alone_and_differentiates_with_respect_to_them() {
         square += eps;
     }
     assert!((square.sqrt() - 0.3).abs() < 1e-12);
-    optimizer.abandon_step(&mut model);
+    optimizer.abandon_step(&mut model).unwrap();
     // A whole step computes only those gradients in its first pass, to the same end.
     let (mut whole, mut pieces) = (common::model(8), model);
     let mut by_step = common::optimizer(&mut whole, sgd(), json!({ "rho": 0.3, "perturb": "norms" }));
@@ -298,7 +298,7 @@ fn esam_perturbs_a_share_of_the_weights_and_takes_the_samples_that_rise_most() {
     let share = moved as f64 / all as f64;
     // Some gradients are 0 behind dead units; five standard deviations above one half are the bound above.
     assert!(share > 0.3 && share < 0.5 + 5.0 * (0.25 / all as f64).sqrt(), "{share}");
-    optimizer.abandon_step(&mut model);
+    optimizer.abandon_step(&mut model).unwrap();
     let outcome = step(&mut model, &mut optimizer, &(images, target), 1);
     assert_eq!(outcome.reported.count, 16);
     assert!(outcome.sharpness.is_none(), "the second pass saw other samples");

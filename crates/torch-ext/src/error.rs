@@ -1,22 +1,33 @@
-//! The one error of this crate: libtorch refused an operation.
+//! The one error of this crate: libtorch or the CUDA library refused an operation.
 
 use std::ffi::{CStr, c_char};
+use std::path::PathBuf;
 
 use crate::ffi;
 
-/// What libtorch answered, through tch or through the shim.
+/// What libtorch answered, through tch, the shim or the CUDA library.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),
     #[error("libtorch: {0}")]
     Shim(String),
+    /// A call into the CUDA library failed: no driver, no memory, a launch that CUDA refused.
+    #[error("CUDA: {0}")]
+    Cuda(String),
+    #[error("{}: {problem}", path.display())]
+    Library { path: PathBuf, problem: String },
+    #[error("{what}: found {found}, expected {expected}")]
+    Argument { what: &'static str, found: String, expected: String },
 }
 
 impl Error {
     /// The code that users see.
     pub fn code(&self) -> &'static str {
-        "ERR_FLATMIN_TORCH"
+        match self {
+            Self::Torch(_) | Self::Shim(_) | Self::Argument { .. } => "ERR_FLATMIN_TORCH",
+            Self::Cuda(_) | Self::Library { .. } => "ERR_FLATMIN_DEVICE",
+        }
     }
 }
 

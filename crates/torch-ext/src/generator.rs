@@ -23,6 +23,16 @@ impl Generator {
         Ok(Self(raw))
     }
 
+    /// # Safety
+    /// `raw` is an `at::Generator` that nobody else frees.
+    pub(crate) unsafe fn from_raw(raw: *mut c_void) -> Self {
+        Self(raw)
+    }
+
+    pub(crate) fn raw(&self) -> *mut c_void {
+        self.0
+    }
+
     /// Starts the stream of `seed` from its beginning.
     pub fn set_seed(&self, seed: u64) -> Result<()> {
         check(unsafe { ffi::flatmin_generator_set_seed(self.0, seed) })

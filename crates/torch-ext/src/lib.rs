@@ -11,6 +11,7 @@ mod script;
 mod tensor;
 
 pub mod cpu;
+pub mod cuda;
 
 pub use conv::conv2d;
 pub use error::{Error, Result};

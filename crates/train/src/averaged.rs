@@ -30,14 +30,14 @@ impl Averaged {
     pub fn prepare(&mut self, loader: &Loader, epoch: u64, seed: u64, interrupted: &dyn Fn() -> bool) -> Result<()> {
         self.averaging.sync()?;
         let Some(model) = self.averaging.model().filter(|_| self.averaging.count().stale) else { return Ok(()) };
-        let (shape, dtype) = (loader.dataset().shape(), model.dtype());
+        let (shape, input) = (loader.dataset().shape(), model.input_options());
         self.averaging.start_statistics();
         for (number, batch) in loader.epoch(epoch, 0).enumerate() {
             if interrupted() {
                 return Ok(());
             }
             let batch = batch?;
-            self.averaging.observe(&image_tensor(&batch.images, shape, dtype)?, mask_seed(seed, number as u64))?;
+            self.averaging.observe(&image_tensor(&batch.images, shape, input)?, mask_seed(seed, number as u64))?;
             loader.recycle(batch);
         }
         self.averaging.finish_statistics();

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use flatmin_nn::{Dtype, Model, zoo};
+use flatmin_nn::{Dtype, Engine, Model, zoo};
 use flatmin_optim::{Loss, Optimizer, OptimizerConfig, Plan, StepOptions, Target, train_step};
 use flatmin_torch_ext::cpu::{self, Geometry, Layout, SegmentLayout, Slab};
 use flatmin_torch_ext::{Generator, channels_last};
@@ -134,6 +134,8 @@ pub struct TrainBenchOptions {
     pub batch: i64,
     pub optimizer: OptimizerConfig,
     #[serde(default)]
+    pub device: Engine,
+    #[serde(default)]
     pub dtype: Dtype,
     #[serde(default)]
     pub seed: u64,
@@ -165,7 +167,7 @@ impl TrainBench {
             return Err(Error::option("batch", options.batch, "a whole number, 1 or more"));
         }
         let spec = zoo::spec(&options.model, &zoo::ZooOptions::default())?;
-        let mut model = Model::new(spec, options.dtype, options.seed)?;
+        let mut model = Model::new(spec, options.dtype, options.seed)?.moved(options.device)?;
         let optimizer = Optimizer::new(&mut model, options.optimizer)?;
         let [channels, height, width] = model.spec().input_shape;
         let shape = [options.batch, channels, height, width];
@@ -173,6 +175,7 @@ impl TrainBench {
         Generator::new(options.seed)?.normal_(&mut images, 0.0, 1.0)?;
         let labels: Vec<i64> = (0..options.batch).map(|image| image % model.spec().num_classes).collect();
         let target = Target::Classes(Tensor::f_from_slice(&labels)?);
+        let (images, target) = (images.f_to_device(options.device.device())?, target.on(options.device.device())?);
         Ok(Self { model, optimizer, images: channels_last(&images)?, target, steps: 0 })
     }
 

@@ -1,10 +1,10 @@
 //! Measures a model on a data set: loss and metrics, with running statistics and no gradients.
 
 use flatmin_data::{Dataset, ImageShape, Loader, LoaderOptions, Transform};
-use flatmin_nn::{Dtype, Model, Pass};
+use flatmin_nn::{Model, Pass};
 use flatmin_optim::{Loss, Target};
 use serde::Deserialize;
-use tch::{Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::batch::tensors;
 use crate::error::{Error, Result};
@@ -75,7 +75,7 @@ pub fn evaluate(
 pub struct EvaluationBatches {
     loader: Loader,
     shape: ImageShape,
-    dtype: Dtype,
+    input: (Kind, Device),
 }
 
 /// Images `[batch, channels, height, width]` with their classes.
@@ -111,7 +111,7 @@ impl EvaluationBatches {
                 ..LoaderOptions::new(Transform::plain(normalization))
             },
         )?;
-        Ok(Self { loader, shape, dtype: model.dtype() })
+        Ok(Self { loader, shape, input: model.input_options() })
     }
 
     /// Images of all batches together.
@@ -122,7 +122,8 @@ impl EvaluationBatches {
     pub fn iter(&self) -> impl Iterator<Item = Result<EvaluationBatch>> + '_ {
         self.loader.epoch(0, 0).map(|batch| {
             let mut batch = batch?;
-            let (images, target) = tensors(&batch, self.shape, self.dtype)?;
+            let (images, target) = tensors(&batch, self.shape, self.input)?;
+            let target = target.on(self.input.1)?;
             let labels = std::mem::take(&mut batch.labels);
             self.loader.recycle(batch);
             Ok(EvaluationBatch { images, target, labels })

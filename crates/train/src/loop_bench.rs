@@ -33,7 +33,7 @@ impl LoopBench {
             return Err(Error::option("batch", options.batch, "a whole number, 1 or more"));
         }
         let spec = zoo::spec(&options.model, &zoo::ZooOptions::default())?;
-        let mut model = Model::new(spec, Dtype::Float32, options.seed)?;
+        let mut model = Model::new(spec, Dtype::Float32, options.seed)?.moved(options.device)?;
         let optimizer = OptimizerSlot::new(Optimizer::new(&mut model, options.optimizer)?);
         Ok(Self { slot: ModelSlot::new(model), optimizer, batch, seed: options.seed })
     }

@@ -91,6 +91,7 @@ impl Mixer {
         let partners = Tensor::f_from_slice(&recipe.partners)?;
         let soft = one_hot.f_lerp(&one_hot.f_index_select(0, &partners)?, 1.0 - recipe.share)?;
         // Selected with channels last, as they lie in memory.
+        let partners = partners.f_to_device(images.device())?;
         let others = images.f_permute([0, 2, 3, 1])?.f_index_select(0, &partners)?.f_permute([0, 3, 1, 2])?;
         let mixed = match &recipe.region {
             None => images.f_lerp(&others, 1.0 - recipe.share)?,

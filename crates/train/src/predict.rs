@@ -60,23 +60,24 @@ pub fn predict_files<P: AsRef<Path>>(model: &Model, paths: &[P], top_k: usize) -
         for path in paths {
             pixels.extend(decode_image(path.as_ref())?.resize(shape)?);
         }
-        predictions.extend(predict(model, &image_tensor(&pixels, shape, model.dtype())?, top_k)?);
+        predictions.extend(predict(model, &image_tensor(&pixels, shape, model.input_options())?, top_k)?);
     }
     Ok(predictions)
 }
 
-/// Pixels as the model was trained on them, in its dtype.
+/// Pixels as the model was trained on them, in its dtype and on its device.
 fn normalized(model: &Model, images: &Tensor) -> Result<Tensor> {
     let images = match images.size().len() {
         3 => images.f_unsqueeze(0)?,
         _ => images.shallow_clone(),
     };
+    let (kind, device) = model.input_options();
+    let images = images.f_to_device(device)?;
     let expected = model.spec().input_shape;
     if images.size().len() != 4 || images.size()[1..] != expected {
         let expected = format!("[batch, {}, {}, {}]", expected[0], expected[1], expected[2]);
         return Err(Error::shape("images", &images.size(), expected));
     }
-    let kind = model.dtype().kind();
     let pixels = match images.kind() {
         Kind::Uint8 => images.f_to_kind(kind)?.f_div_scalar(255.0)?,
         Kind::Float | Kind::Double => images.f_to_kind(kind)?,
@@ -88,7 +89,8 @@ fn normalized(model: &Model, images: &Tensor) -> Result<Tensor> {
     let Some(normalization) = &model.spec().normalization else {
         return Ok(pixels);
     };
-    let per_channel = |values: &[f64]| Tensor::f_from_slice(values)?.f_to_kind(kind)?.f_view([1, -1, 1, 1]);
+    let per_channel =
+        |values: &[f64]| Tensor::f_from_slice(values)?.f_to_kind(kind)?.f_to_device(device)?.f_view([1, -1, 1, 1]);
     let (mean, std) = (per_channel(&normalization.mean)?, per_channel(&normalization.std)?);
     Ok(pixels.f_sub(&mean)?.f_div(&std)?)
 }

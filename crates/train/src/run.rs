@@ -190,7 +190,7 @@ impl Setup {
             }));
         }
         // Gradients of a custom loop must not leak into the first step.
-        optimizer.abandon_step(&mut model);
+        optimizer.abandon_step(&mut model)?;
         let train = &self.sets.train;
         self.slot.describe(&mut model, |model| -> Result<Progress> {
             let progress = match checkpoint {
@@ -252,6 +252,7 @@ impl Setup {
             "optimizer": self.optimizer.lock().config(),
             "model": *self.slot.spec(),
             "dtype": self.slot.dtype(),
+            "device": self.slot.engine(),
             "environment": self.config.environment,
             "data": {
                 "train": self.sets.train.describe(),

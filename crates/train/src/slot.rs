@@ -4,16 +4,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use flatmin_nn::{Dtype, Model, ModelSpec};
+use flatmin_nn::{Dtype, Engine, Model, ModelSpec};
 use parking_lot::{Mutex, MutexGuard};
+use tch::{Device, Kind};
 
 use crate::error::{Error, Result};
 
-/// A shared model. Its spec and dtype can be read without waiting for the step in progress.
+/// A shared model. Its spec, dtype and engine can be read without waiting for the step in progress.
 pub struct ModelSlot {
     model: Mutex<Model>,
     spec: Mutex<Arc<ModelSpec>>,
     dtype: Dtype,
+    engine: Mutex<Engine>,
     training: AtomicBool,
 }
 
@@ -29,8 +31,8 @@ impl Drop for TrainingLease {
 impl ModelSlot {
     pub fn new(model: Model) -> Arc<Self> {
         let spec = Mutex::new(Arc::new(model.spec().clone()));
-        let dtype = model.dtype();
-        Arc::new(Self { model: Mutex::new(model), spec, dtype, training: AtomicBool::new(false) })
+        let (dtype, engine) = (model.dtype(), Mutex::new(model.engine()));
+        Arc::new(Self { model: Mutex::new(model), spec, dtype, engine, training: AtomicBool::new(false) })
     }
 
     /// As of the last [`Self::describe`].
@@ -40,6 +42,25 @@ impl ModelSlot {
 
     pub fn dtype(&self) -> Dtype {
         self.dtype
+    }
+
+    pub fn engine(&self) -> Engine {
+        *self.engine.lock()
+    }
+
+    /// Dtype and device of the images that the model takes.
+    pub fn input_options(&self) -> (Kind, Device) {
+        (self.dtype.kind(), self.engine().device())
+    }
+
+    /// Moves the model to another engine.
+    ///
+    /// # Errors
+    /// `ERR_FLATMIN_BUSY` while a run trains the model; what [`Model::to`] answers.
+    pub fn move_to(&self, engine: Engine) -> Result<()> {
+        self.lock_for_change()?.to(engine)?;
+        *self.engine.lock() = engine;
+        Ok(())
     }
 
     /// For calls that leave the weights alone. Waits for the step or call in progress.

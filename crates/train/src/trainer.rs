@@ -162,7 +162,7 @@ impl Trainer {
 
     fn step(&mut self, batch: Batch) -> Result<()> {
         let due = self.pacer.due(Instant::now());
-        let (mut images, mut target) = tensors(&batch, self.sets.train.shape(), self.slot.dtype())?;
+        let (mut images, mut target) = tensors(&batch, self.sets.train.shape(), self.slot.input_options())?;
         if let Some(mixer) = &self.mixer {
             (images, target) = mixer.mix(images, target, self.progress.epoch, self.progress.batch)?;
         }

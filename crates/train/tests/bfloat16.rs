@@ -71,7 +71,7 @@ fn ascend(model: &mut Model, images: &Tensor, target: &Target) -> Ascended {
     }
     pass(&wide);
     let wide_gradient = flat(wide.parameters().gradients().unwrap().tensors().iter().flatten());
-    optimizer.abandon_step(model);
+    optimizer.abandon_step(model).unwrap();
     Ascended { rise, gradient, wide_gradient, rounding, displacement }
 }
 

@@ -9,8 +9,10 @@ import { METHODS } from '../../bench/methods.js';
 import { benchStep } from '../../bench/step.js';
 import { benchTrain, benchTrainAll, VARIANTS } from '../../bench/train.js';
 import { describeEnvironment } from '../../environment.js';
+import { settleDevice } from '../../device.js';
 import { dtype, path, positiveInteger, seed } from '../../options/fields.js';
 import { type Context, defineCommand } from '../command.js';
+import { computeDevice } from '../fields.js';
 
 const commonFields = {
   rounds: positiveInteger.default(5).describe('Turns of each program'),
@@ -83,7 +85,7 @@ export const benchTrainCommand = defineCommand({
   name: 'bench train',
   summary: 'time whole training steps',
   schema: z.strictObject({
-    ...{ model, optimizer: optimizerOrAll, batch, dtype, peer },
+    ...{ model, optimizer: optimizerOrAll, batch, dtype, device: computeDevice, peer },
     variants: z
       .array(z.enum(VARIANTS))
       .min(1)
@@ -91,12 +93,14 @@ export const benchTrainCommand = defineCommand({
       .describe('Variants of the PyTorch peer'),
     ...commonFields,
   }),
-  run: ({ optimizer, ...options }, context) =>
-    report('train', options, context, (settings) =>
+  run: ({ optimizer, device, ...given }, context) => {
+    const options = { ...given, device: settleDevice(device) };
+    return report('train', options, context, (settings) =>
       optimizer === 'all'
         ? benchTrainAll({ ...options, ...settings })
         : benchTrain({ ...options, optimizer, ...settings }),
-    ),
+    );
+  },
 });
 
 export const benchLoopCommand = defineCommand({

@@ -4,7 +4,7 @@ import { modelDtypes, path } from '../../options/fields.js';
 import { evaluateSchema } from '../../options/index.js';
 import { defineCommand } from '../command.js';
 import { openSplit } from '../data.js';
-import { dataFields, withinFields } from '../fields.js';
+import { computeDevice, dataFields, withinFields } from '../fields.js';
 import { findWeights, openModel } from '../weights.js';
 
 /** Mean and standard deviation per channel, for weights that carry none. */
@@ -19,6 +19,7 @@ export const weightsFields = {
     .describe('Mean of each channel, of pixels in [0, 1] (default: the one in the file)'),
   std: z.array(z.number().positive()).min(1).optional().describe('Standard deviation of each channel'),
   dtype: z.enum(modelDtypes).optional().describe('Number type to compute in (default: the type of the weights)'),
+  device: computeDevice,
 };
 
 const schema = z.strictObject({

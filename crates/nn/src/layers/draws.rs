@@ -1,5 +1,5 @@
 //! What layers draw at random: a function of (mask seed, layer), so that both passes of a sharpness-aware step see the
-//! same network, and a resumed run that of the run it resumes.
+//! same network, and a resumed run that of the run it resumes. Draws are made on the CPU: a seed means the same on every device.
 
 use flatmin_torch_ext::Generator;
 use tch::{Device, Kind, Tensor};
@@ -31,7 +31,15 @@ pub(super) fn per_image(input: &Tensor, fill: impl FnOnce(&mut Tensor) -> Result
     shape[0] = input.size()[0];
     let mut values = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?;
     fill(&mut values)?;
-    Ok(values.f_to_kind(input.kind())?)
+    Ok(values.f_to_kind(input.kind())?.f_to_device(input.device())?)
+}
+
+/// A number for each element of `input`, in its layout: what `fill` makes of an empty tensor of its dtype.
+pub(super) fn per_element(input: &Tensor, fill: impl FnOnce(&mut Tensor) -> Result<()>) -> Result<Tensor> {
+    let like = input.f_detach()?.f_empty_like()?;
+    let mut values = Tensor::f_empty_strided(like.size(), like.stride(), (like.kind(), Device::Cpu))?;
+    fill(&mut values)?;
+    Ok(values.f_to_device(input.device())?)
 }
 
 /// splitmix64 (Steele 2014) of both numbers: torch's generator reads only the lower half of a seed, so all bits must

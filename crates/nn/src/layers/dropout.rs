@@ -2,7 +2,7 @@
 
 use tch::{Tensor, no_grad};
 
-use super::draws::Draws;
+use super::draws::{Draws, per_element};
 use super::{Context, Pass};
 use crate::compile::Builder;
 use crate::error::Result;
@@ -41,9 +41,8 @@ impl Dropout {
         }
         let keep = 1.0 - self.drop;
         let mask = no_grad(|| -> Result<Tensor> {
-            let mut mask = input.f_detach()?.f_empty_like()?;
-            self.draws.generator(mask_seed)?.bernoulli_(&mut mask, keep)?;
-            Ok(mask.f_div_scalar_(keep)?)
+            let generator = self.draws.generator(mask_seed)?;
+            Ok(per_element(&input, |mask| Ok(generator.bernoulli_(mask, keep)?))?.f_div_scalar_(keep)?)
         })?;
         Ok(input.f_mul(&mask)?)
     }

@@ -83,7 +83,7 @@ pub(crate) struct Context<'a> {
     pub buffers: &'a BufferArena,
     pub pass: Pass,
     pub dtype: Dtype,
-    /// Whether layers may run as functions that have no second derivative.
+    /// Whether layers may run as functions of our own, which have no second derivative.
     pub fused: bool,
 }
 

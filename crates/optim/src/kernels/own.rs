@@ -1,11 +1,15 @@
-//! The kernels of `torch-ext`, called with the element type of the arenas at hand.
+//! The kernels of `torch-ext` for the CPU, called with the element type of the arenas at hand. [`super`] says what each
+//! computes.
+
+use std::convert::Infallible;
 
 use flatmin_nn::{Dtype, ParameterArena};
 use flatmin_torch_ext::cpu::{
-    self, DualNorm, GradientNorms, Layout, Mask, Origin, Products, Real, Shape, Slab, Working,
+    self, AdamStep, DualNorm, GradientNorms, Layout, Origin, Products, Real, SgdStep, Shape, Slab, Working,
 };
-use tch::{Device, Tensor};
+use tch::Tensor;
 
+use super::{Displacement, Metric, Moments};
 use crate::mix::Mix;
 use crate::rounding::Rounding;
 
@@ -18,22 +22,12 @@ macro_rules! with_real {
         }
     };
 }
-pub(crate) use with_real;
 
 /// The weights that the network reads.
 pub fn working<T: Real>(parameters: &ParameterArena) -> Working<T> {
     Working::new(Slab::of(parameters.working()), parameters.working_half().map(Slab::of))
 }
 
-/// T_w: `eta` and, for filters, the norms that [`norms`] leaves in an arena of one number a filter.
-#[derive(Clone, Copy)]
-pub struct Metric<'a> {
-    pub layout: &'a Layout,
-    pub eta: f64,
-    pub filter_scales: &'a Tensor,
-}
-
-/// norm2(g) over every parameter, norm2(T_w g) over the perturbed ones.
 pub fn norms(metric: Metric<'_>, parameters: &ParameterArena, gradient: &Mix<'_>) -> GradientNorms {
     fn run<T: Real>(metric: Metric<'_>, parameters: &ParameterArena, gradient: &Mix<'_>) -> GradientNorms {
         let Metric { layout, eta, filter_scales } = metric;
@@ -45,13 +39,6 @@ pub fn norms(metric: Metric<'_>, parameters: &ParameterArena, gradient: &Mix<'_>
     with_real!(parameters.dtype(), run(metric, parameters, gradient))
 }
 
-/// norm2(g) over every parameter.
-pub fn norm(layout: &Layout, parameters: &ParameterArena, gradient: &Mix<'_>) -> f64 {
-    let filter_scales = Tensor::zeros([0], (parameters.master().kind(), Device::Cpu));
-    norms(Metric { layout, eta: 0.0, filter_scales: &filter_scales }, parameters, gradient).plain
-}
-
-/// norm_q(T_w g) over the perturbed parameters, once [`norms`] has found them finite.
 pub fn dual_norm(metric: Metric<'_>, parameters: &ParameterArena, gradient: &Mix<'_>, q: f64) -> DualNorm {
     fn run<T: Real>(metric: Metric<'_>, parameters: &ParameterArena, gradient: &Mix<'_>, q: f64) -> DualNorm {
         let Metric { layout, eta, filter_scales } = metric;
@@ -63,17 +50,6 @@ pub fn dual_norm(metric: Metric<'_>, parameters: &ParameterArena, gradient: &Mix
     with_real!(parameters.dtype(), run(metric, parameters, gradient, q))
 }
 
-/// What an ascent writes, besides the direction that it follows.
-pub struct Displacement {
-    pub shape: Shape,
-    /// By parameter group.
-    pub coefficients: Vec<f64>,
-    pub origin: Origin,
-    pub mask: Option<Mask>,
-    pub round_trip: bool,
-}
-
-/// working = w + eps; answers what rounding made of eps, if the network reads bfloat16 weights.
 pub fn perturb(
     metric: Metric<'_>,
     parameters: &ParameterArena,
@@ -99,10 +75,17 @@ pub fn perturb(
         let (layout, master) = (metric.layout, Slab::of(parameters.master()));
         direction.run::<T, _>(layout, parameters, |blend| {
             let rounding = parameters.working_half().and_then(|_| {
-                Rounding::corrected(|factor| {
+                let Ok(rounding) = Rounding::corrected(|factor| {
                     perturbation.half_factor = factor;
-                    cpu::rounded_displacement(layout, master, blend, working(parameters), &perturbation)
-                })
+                    Ok::<_, Infallible>(cpu::rounded_displacement(
+                        layout,
+                        master,
+                        blend,
+                        working(parameters),
+                        &perturbation,
+                    ))
+                });
+                rounding
             });
             perturbation.half_factor = rounding.map_or(1.0, |rounding| rounding.factor);
             cpu::perturb(layout, master, blend, working(parameters), &perturbation);
@@ -147,7 +130,6 @@ pub fn displace(
     with_real!(parameters.dtype(), run(metric, parameters, direction, shape, coefficients, arena));
 }
 
-/// working = master.
 pub fn restore(layout: &Layout, parameters: &ParameterArena) {
     fn run<T: Real>(layout: &Layout, parameters: &ParameterArena) {
         cpu::restore::<T>(layout, Slab::of(parameters.master()), working(parameters));
@@ -155,7 +137,6 @@ pub fn restore(layout: &Layout, parameters: &ParameterArena) {
     with_real!(parameters.dtype(), run(layout, parameters));
 }
 
-/// Inner products of two gradients over the parameters that have both.
 pub fn products(layout: &Layout, parameters: &ParameterArena, a: &Mix<'_>, b: &Mix<'_>) -> Products {
     fn run<T: Real>(layout: &Layout, parameters: &ParameterArena, a: &Mix<'_>, b: &Mix<'_>) -> Products {
         a.run::<T, _>(layout, parameters, |a| b.run::<T, _>(layout, parameters, |b| cpu::products(layout, a, b)))
@@ -163,7 +144,6 @@ pub fn products(layout: &Layout, parameters: &ParameterArena, a: &Mix<'_>, b: &M
     with_real!(parameters.dtype(), run(layout, parameters, a, b))
 }
 
-/// arena = mix, for the parameters that have it.
 pub fn assign(layout: &Layout, parameters: &ParameterArena, arena: &Tensor, mix: &Mix<'_>) {
     fn run<T: Real>(layout: &Layout, parameters: &ParameterArena, arena: &Tensor, mix: &Mix<'_>) {
         mix.run::<T, _>(layout, parameters, |blend| cpu::assign(layout, Slab::of(arena), blend));
@@ -171,11 +151,59 @@ pub fn assign(layout: &Layout, parameters: &ParameterArena, arena: &Tensor, mix:
     with_real!(parameters.dtype(), run(layout, parameters, arena, mix));
 }
 
-/// master += mix, working = master.
 pub fn translate(layout: &Layout, parameters: &ParameterArena, mix: &Mix<'_>) {
     fn run<T: Real>(layout: &Layout, parameters: &ParameterArena, mix: &Mix<'_>) {
         let master = Slab::of(parameters.master());
         mix.run::<T, _>(layout, parameters, |blend| cpu::translate(layout, master, working(parameters), blend));
     }
     with_real!(parameters.dtype(), run(layout, parameters, mix));
+}
+
+pub fn sgd(
+    layout: &Layout,
+    parameters: &ParameterArena,
+    gradient: &Mix<'_>,
+    momentum: Option<&Tensor>,
+    steps: &[SgdStep],
+    first: &[bool],
+) {
+    fn run<T: Real>(
+        layout: &Layout,
+        parameters: &ParameterArena,
+        gradient: &Mix<'_>,
+        momentum: Option<&Tensor>,
+        steps: &[SgdStep],
+        first: &[bool],
+    ) {
+        let (master, momentum) = (Slab::of(parameters.master()), momentum.map(Slab::of));
+        gradient.run::<T, _>(layout, parameters, |gradient| {
+            cpu::sgd(layout, master, working(parameters), momentum, gradient, steps, first);
+        });
+    }
+    with_real!(parameters.dtype(), run(layout, parameters, gradient, momentum, steps, first));
+}
+
+pub fn adam(
+    layout: &Layout,
+    parameters: &ParameterArena,
+    gradient: &Mix<'_>,
+    moments: Moments<'_>,
+    steps: &[AdamStep],
+    counts: &[u64],
+) {
+    fn run<T: Real>(
+        layout: &Layout,
+        parameters: &ParameterArena,
+        gradient: &Mix<'_>,
+        moments: Moments<'_>,
+        steps: &[AdamStep],
+        counts: &[u64],
+    ) {
+        let master = Slab::of(parameters.master());
+        let (first, second) = (Slab::of(moments.first), Slab::of(moments.second));
+        gradient.run::<T, _>(layout, parameters, |gradient| {
+            cpu::adam(layout, master, working(parameters), first, second, gradient, steps, counts);
+        });
+    }
+    with_real!(parameters.dtype(), run(layout, parameters, gradient, moments, steps, counts));
 }
