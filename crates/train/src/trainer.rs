@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use flatmin_data::{Batch, BatchIter, Dataset, Loader};
-use flatmin_nn::Model;
-use flatmin_optim::{Optimizer, StepOptions, StepOutcome, train_step};
+use flatmin_nn::{Engine, Model, device_name};
+use flatmin_optim::{Optimizer, Recorded, StepOptions, StepOutcome, train_step};
 use parking_lot::MutexGuard;
 
 use crate::averaged::Averaged;
@@ -122,6 +122,7 @@ impl Trainer {
             steps_per_epoch: self.loader.len() as u64,
             steps_done: self.progress.step,
             parameters: self.slot.lock().parameters().parameter_count() as u64,
+            device: device_name(self.slot.engine().device()),
             seed: self.config.seed,
             resumed_from: self.resumed_from.clone(),
         };
@@ -227,6 +228,7 @@ impl Trainer {
             data_seconds: self.clock.epoch_data_seconds(),
             eta_seconds: self.clock.seconds_per_step() * remaining as f64,
             skipped_steps: self.progress.skipped_steps,
+            device_memory_bytes: memory::device_bytes(self.slot.engine()),
         }
     }
 
@@ -347,9 +349,21 @@ impl Trainer {
             seconds: self.clock.epoch_seconds(),
             data_seconds: self.clock.epoch_data_seconds(),
             memory_bytes: memory::resident_bytes(),
+            device_memory_bytes: memory::device_bytes(self.slot.engine()),
+            eager: self.eager(),
             skipped_steps: sums.skipped(),
             bad_images: faults.count as u64,
             warning: (!warnings.is_empty()).then(|| warnings.join(". ")),
+        }
+    }
+
+    /// Why the steps on a GPU are not recorded ones.
+    fn eager(&self) -> Option<String> {
+        match (self.slot.engine(), self.optimizer.lock().recorded()) {
+            (Engine::Cpu, _) | (_, Some(Recorded::Yes)) => None,
+            (_, Some(Recorded::No(reason))) => Some(reason),
+            (Engine::Torch(_), None) => Some("the CUDA library is not there; flatmin doctor says why".into()),
+            (Engine::Cuda(_), None) => Some("the options of the optimizer or the run ask for steps of another kind".into()),
         }
     }
 
