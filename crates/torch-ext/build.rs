@@ -1,9 +1,18 @@
-//! Compiles the C++ shim against the libtorch that torch-sys links (its build script hands the folder on).
+//! Compiles the C++ shim against the libtorch that torch-sys links (its build script hands the folder on), and the kernels of
+//! the CUDA library as their twin on the CPU. (The CUDA library itself is `npm run build:cuda`'s: it needs nvcc.)
 
 use std::env;
 use std::path::PathBuf;
 
+/// Also named in `scripts/lib/cuda-library.mjs`.
+const KERNELS: &str = "cuda/kernels";
+
 fn main() {
+    compile_shim();
+    compile_twin();
+}
+
+fn compile_shim() {
     let lib = PathBuf::from(env::var_os("DEP_TCH_LIBTORCH_LIB").expect(
         "torch-sys gave no libtorch folder: set LIBTORCH to an unpacked libtorch (`node scripts/cargo.mjs` does)",
     ));
@@ -11,6 +20,7 @@ fn main() {
     let sources = [
         "shim/allocator.cpp",
         "shim/conv.cpp",
+        "shim/device.cpp",
         "shim/norm_act.cpp",
         "shim/runtime.cpp",
         "shim/script.cpp",
@@ -32,4 +42,20 @@ fn main() {
     println!("cargo:rustc-link-lib=torch_cpu");
     println!("cargo:rustc-link-lib=c10");
     println!("cargo:rustc-link-lib=gomp");
+}
+
+/// Plain C++ where nvcc is not the compiler. Products and sums stay apart, as on the GPU, so that both round alike.
+fn compile_twin() {
+    println!("cargo:rerun-if-changed=cuda");
+    let entries = std::fs::read_dir(KERNELS).expect("the kernels' folder");
+    let mut sources: Vec<PathBuf> = entries.map(|entry| entry.expect("a readable folder").path()).collect();
+    sources.retain(|path| path.extension().is_some_and(|extension| extension == "cu"));
+    sources.sort();
+    cc::Build::new()
+        .cpp(true)
+        .std("c++20")
+        .flag("-xc++")
+        .flag("-ffp-contract=off")
+        .files(sources)
+        .compile("flatmin_twin");
 }

@@ -10,6 +10,9 @@
 
 #include <stdint.h>
 
+// The library hides everything but what it exports.
+#define FLATMIN_EXPORT __attribute__((visibility("default")))
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -95,7 +98,8 @@ typedef struct flatmin_group {
   double eps;
 } flatmin_group;
 
-// What a step finds out about itself, in device memory; starts as zeros. All doubles, so that it is a float64 tensor.
+// What a step finds out about itself, in device memory; starts as zeros with proceed and half_factor 1. All doubles, so that
+// it is a float64 tensor.
 typedef struct flatmin_step {
   double proceed;  // 1 while every gradient of the step was finite; 0: the step is skipped
   double plain;    // norm2(g), of the last norm pass
@@ -107,13 +111,13 @@ typedef struct flatmin_step {
   double half_factor;  // multiplies eps in bfloat16 segments
   double ratio;        // norm2(d) / norm2(eps), d = round(w + half_factor eps) - round(w)
   double cosine;       // of the angle between d and eps
-  double taken;        // steps taken and skipped since the record was zeroed
+  double taken;        // steps since the record was made
   double skipped;
   double search[8];  // the search for half_factor
 } flatmin_step;
 
 // Memory for sums: at least `flatmin_kernels.scratch_doubles` numbers, and a counter that was zeroed once. Belongs to one
-// stream: kernels that run at the same time need two.
+// stream: kernels that run at the same time need two. The counter may be null for batch norm and cross-entropy.
 typedef struct flatmin_scratch {
   double* partials;
   uint32_t* counter;
@@ -232,6 +236,7 @@ typedef struct flatmin_cross_entropy {
 typedef struct flatmin_images {
   const uint8_t* pixels;
   const int64_t* labels;
+  int64_t count;
   float gain[FLATMIN_CHANNELS];
   float bias[FLATMIN_CHANNELS];
   int32_t height;
@@ -248,7 +253,8 @@ typedef struct flatmin_feed {
 // Pad and crop, mirror, normalise, cutout: the same images, bit for bit, as the loader of crates/data shows for the same seed,
 // epoch and position.
 typedef struct flatmin_augment {
-  const int32_t* order;  // positions in the set, device memory; null: in order
+  const int32_t* order;  // positions in the set, device memory
+  int64_t order_len;     // behind its end come blank images of class -1
   flatmin_feed* feed;
   void* out;             // [batch, height, width, channels], float32, float64 or bfloat16
   int64_t* labels;       // out, [batch]
@@ -265,7 +271,7 @@ typedef struct flatmin_augment {
 // Kernels
 // ---------------------------------------------------------------------------------------------------------------------
 
-typedef struct flatmin_kernels {
+struct flatmin_kernels {
   uint32_t abi;
   const char* (*last_error)(void);
 
@@ -274,8 +280,8 @@ typedef struct flatmin_kernels {
 
   // Numbers of scratch that kernels over an arena cut into so many blocks need.
   int64_t (*arena_scratch)(int64_t blocks);
-  // ... and those over activations; cross-entropy needs as much as one channel.
   int64_t (*norm_scratch)(int64_t rows, int64_t channels);
+  int64_t (*cross_entropy_scratch)(int64_t rows);
 
   // `entries` (host memory) into `table`: the addresses travel as kernel arguments, so a capture keeps them.
   int (*write_table)(void* stream, flatmin_source* table, int64_t count, const flatmin_source* entries);
@@ -323,10 +329,11 @@ typedef struct flatmin_kernels {
   int (*cross_entropy_backward)(void* stream, const flatmin_cross_entropy*, const void* dloss, void* dlogits);
 
   int (*augment)(void* stream, const flatmin_images*, const flatmin_augment*, const flatmin_scratch*);
-} flatmin_kernels;
+};
+typedef struct flatmin_kernels flatmin_kernels;
 
 // The kernels on the GPU (the CUDA library) and on the CPU (linked into torch-ext).
-const flatmin_kernels* flatmin_cuda_kernels(void);
+FLATMIN_EXPORT const flatmin_kernels* flatmin_cuda_kernels(void);
 const flatmin_kernels* flatmin_twin_kernels(void);
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -410,17 +417,12 @@ typedef struct flatmin_runtime {
   int (*graph_replay)(void* graph);
   int (*graph_reset)(void* graph);  // frees what it holds
   void (*graph_free)(void* graph);
-
-  // Differentiable, once: under create_graph they throw. `scratch` tensors are made inside.
-  int (*norm_act)(const void* x, const void* residual, const void* gamma, const void* beta, const void* running_mean,
-                  const void* running_variance, double momentum, double eps, int32_t relu, void** out);
-  int (*cross_entropy)(const void* logits, const void* labels, double smoothing, void* correct, void** loss);
 } flatmin_runtime;
 
 // Looked up with `flatmin_cuda_kernels`, this one first.
-uint32_t flatmin_cuda_abi(void);
-const char* flatmin_cuda_torch_version(void);
-const flatmin_runtime* flatmin_cuda_runtime(void);
+FLATMIN_EXPORT uint32_t flatmin_cuda_abi(void);
+FLATMIN_EXPORT const char* flatmin_cuda_torch_version(void);
+FLATMIN_EXPORT const flatmin_runtime* flatmin_cuda_runtime(void);
 
 #ifdef __cplusplus
 }

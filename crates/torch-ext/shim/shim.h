@@ -28,6 +28,17 @@ struct flatmin_conv_kernels {
 char* flatmin_conv2d(const flatmin_conv_kernels* kernels, const at::Tensor* x, const at::Tensor* weight, int64_t stride,
                      int64_t padding, at::Tensor** out);
 
+// device.cpp
+// `kernels` is a table of cuda/flatmin_cuda.h, whose side the tensors lie on, and lives as long as the process; null tensors are
+// absent.
+typedef struct flatmin_kernels flatmin_kernels;
+char* flatmin_device_norm_act(const flatmin_kernels* kernels, const at::Tensor* x, const at::Tensor* residual,
+                              const at::Tensor* gamma, const at::Tensor* beta, const at::Tensor* running_mean,
+                              const at::Tensor* running_variance, double momentum, double eps, int relu,
+                              at::Tensor** out);
+char* flatmin_device_cross_entropy(const flatmin_kernels* kernels, const at::Tensor* logits, const at::Tensor* labels,
+                                   double smoothing, const at::Tensor* correct, at::Tensor** out);
+
 // norm_act.cpp
 // The kernels are Rust's; `number` is the format of the activations (0 float32, 1 float64, 2 bfloat16). Per-channel numbers are doubles. A null `residual`, `y` or
 // `passed` means that there is none.

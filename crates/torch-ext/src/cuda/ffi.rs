@@ -193,6 +193,7 @@ pub struct CrossEntropy {
 pub struct Images {
     pub pixels: *const u8,
     pub labels: *const i64,
+    pub count: i64,
     pub gain: [f32; CHANNELS],
     pub bias: [f32; CHANNELS],
     pub height: i32,
@@ -204,6 +205,7 @@ pub struct Images {
 #[derive(Clone, Copy)]
 pub struct Augment {
     pub order: *const i32,
+    pub order_len: i64,
     pub feed: *mut i64,
     pub out: *mut c_void,
     pub labels: *mut i64,
@@ -226,6 +228,7 @@ pub struct Kernels {
     pub block_len: i64,
     pub arena_scratch: extern "C" fn(i64) -> i64,
     pub norm_scratch: extern "C" fn(i64, i64) -> i64,
+    pub cross_entropy_scratch: extern "C" fn(i64) -> i64,
     pub write_table: extern "C" fn(RawStream, *mut Source, i64, *const Source) -> Status,
     #[rustfmt::skip]
     pub norms: extern "C" fn(
@@ -341,18 +344,32 @@ pub struct Runtime {
     pub graph_replay: extern "C" fn(Handle) -> Status,
     pub graph_reset: extern "C" fn(Handle) -> Status,
     pub graph_free: extern "C" fn(Handle),
-    #[rustfmt::skip]
-    pub norm_act: extern "C" fn(
-        *const C_tensor, *const C_tensor, *const C_tensor, *const C_tensor, *const C_tensor, *const C_tensor, f64, f64,
-        i32, *mut *mut C_tensor,
-    ) -> Status,
-    #[rustfmt::skip]
-    pub cross_entropy: extern "C" fn(
-        *const C_tensor, *const C_tensor, f64, *const C_tensor, *mut *mut C_tensor,
-    ) -> Status,
 }
 
 unsafe extern "C" {
     /// Compiled into this crate by its build script.
     pub fn flatmin_twin_kernels() -> *const Kernels;
+
+    // shim/device.cpp
+    pub fn flatmin_device_norm_act(
+        kernels: *const Kernels,
+        x: *const C_tensor,
+        residual: *const C_tensor,
+        gamma: *const C_tensor,
+        beta: *const C_tensor,
+        running_mean: *const C_tensor,
+        running_variance: *const C_tensor,
+        momentum: f64,
+        eps: f64,
+        relu: c_int,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    pub fn flatmin_device_cross_entropy(
+        kernels: *const Kernels,
+        logits: *const C_tensor,
+        labels: *const C_tensor,
+        smoothing: f64,
+        correct: *const C_tensor,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
 }

@@ -116,6 +116,7 @@ impl Images {
         let images = ffi::Images {
             pixels: self.pixels.data_ptr().cast(),
             labels: self.labels.data_ptr().cast(),
+            count: self.len() as i64,
             gain: self.gain,
             bias: self.bias,
             height: height as i32,
@@ -124,6 +125,7 @@ impl Images {
         };
         let augment = ffi::Augment {
             order: feed.order.data_ptr().cast(),
+            order_len: feed.order.numel() as i64,
             feed: feed.values.data_ptr().cast(),
             out: place.address("a batch", out, out.kind(), batch * height * width * channels)?,
             labels: place.address("a batch's labels", labels, Kind::Int64, batch)?.cast(),

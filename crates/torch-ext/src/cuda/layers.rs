@@ -1,59 +1,72 @@
-//! Fused layers and the loss as kernels. On a GPU, [`Cuda::batch_norm_relu`] and [`Cuda::cross_entropy`] make them
-//! differentiable; the passes themselves are here for both devices.
+//! Fused layers and the loss: [`Place::batch_norm_relu`] and [`Place::cross_entropy`] are differentiable, the passes alone
+//! are here, too.
 
 use tch::{Kind, Tensor};
 
 use super::cut::Scratch;
 use super::ffi;
-use super::library::Cuda;
 use super::place::{Place, number, wide};
-use crate::error::Result;
+use crate::error::{self, Result};
 use crate::norm_act::BatchNorm;
 
-impl Cuda {
+impl Place {
     /// `act(batch_norm(x) + residual)` with the statistics of the batch, act being ReLU or nothing; `x` and `residual` are
-    /// `[batch, channels, height, width]` in float32 or bfloat16, all else is float32. Updates the running statistics that
-    /// `norm` has. Its backward has no derivative of its own.
+    /// `[batch, channels, height, width]`, beside bfloat16 all else is float32. Updates the running statistics that `norm` has. Its
+    /// backward has no derivative of its own.
     pub fn batch_norm_relu(
-        self,
+        &self,
         x: &Tensor,
         residual: Option<&Tensor>,
         norm: &BatchNorm<'_>,
         relu: bool,
     ) -> Result<Tensor> {
+        self.check_device(x)?;
         let pointer = |tensor: Option<&Tensor>| tensor.map_or(std::ptr::null(), Tensor::as_ptr);
         let mut out = std::ptr::null_mut();
-        self.check((self.runtime.norm_act)(
-            x.as_ptr(),
-            pointer(residual),
-            norm.gamma.as_ptr(),
-            norm.beta.as_ptr(),
-            pointer(norm.running.map(|running| running.0)),
-            pointer(norm.running.map(|running| running.1)),
-            norm.momentum,
-            norm.eps,
-            relu.into(),
-            &mut out,
-        ))?;
-        // SAFETY: a new tensor, which the returned value owns.
-        Ok(unsafe { Tensor::from_ptr(out) })
+        // SAFETY: all tensors live through the call; on success `out` is a new tensor that the returned value owns.
+        unsafe {
+            error::check(ffi::flatmin_device_norm_act(
+                self.kernels,
+                x.as_ptr(),
+                pointer(residual),
+                norm.gamma.as_ptr(),
+                norm.beta.as_ptr(),
+                pointer(norm.running.map(|running| running.0)),
+                pointer(norm.running.map(|running| running.1)),
+                norm.momentum,
+                norm.eps,
+                relu.into(),
+                &mut out,
+            ))?;
+            Ok(Tensor::from_ptr(out))
+        }
     }
 
-    /// Softmax cross-entropy of `logits` `[batch, classes]` (float32 or bfloat16) and `labels` `[batch]` (int64), mean over the
-    /// batch, float32, with torch's label smoothing. `correct` (int64, one number) gets the samples whose largest logit is
-    /// their label.
+    /// Softmax cross-entropy of `logits` `[batch, classes]` and `labels` `[batch]` (int64), mean over the batch, float32 (float64
+    /// beside float64), with torch's label smoothing. `correct` (int64, one number) gets the samples whose largest logit is
+    /// their label. A label that is no class makes the loss NaN. Its backward has no derivative of its own.
     pub fn cross_entropy(
-        self,
+        &self,
         logits: &Tensor,
         labels: &Tensor,
         smoothing: f64,
         correct: Option<&Tensor>,
     ) -> Result<Tensor> {
+        self.check_device(logits)?;
         let correct = correct.map_or(std::ptr::null(), Tensor::as_ptr);
         let mut out = std::ptr::null_mut();
-        self.check((self.runtime.cross_entropy)(logits.as_ptr(), labels.as_ptr(), smoothing, correct, &mut out))?;
-        // SAFETY: a new tensor, which the returned value owns.
-        Ok(unsafe { Tensor::from_ptr(out) })
+        // SAFETY: as above.
+        unsafe {
+            error::check(ffi::flatmin_device_cross_entropy(
+                self.kernels,
+                logits.as_ptr(),
+                labels.as_ptr(),
+                smoothing,
+                correct,
+                &mut out,
+            ))?;
+            Ok(Tensor::from_ptr(out))
+        }
     }
 }
 
@@ -73,7 +86,7 @@ fn rows_and_channels(x: &Tensor) -> (i64, i64) {
     (x.numel() as i64 / channels, channels)
 }
 
-/// `act(batch_norm(x) + residual)` over a channels-last `x`; see [`Cuda::batch_norm_relu`]. Nothing is recorded.
+/// `act(batch_norm(x) + residual)` over a channels-last `x`; see [`Place::batch_norm_relu`]. Nothing is recorded.
 pub fn norm_forward(
     place: &Place,
     x: &Tensor,
@@ -168,7 +181,7 @@ pub struct CrossEntropy<'a> {
 }
 
 impl<'a> CrossEntropy<'a> {
-    /// See [`Cuda::cross_entropy`]. Nothing is recorded.
+    /// See [`Place::cross_entropy`]. Nothing is recorded.
     pub fn forward(place: &Place, logits: &'a Tensor, labels: &'a Tensor, smoothing: f64) -> Result<Self> {
         let (rows, _) = logits.size2()?;
         let statistics = wide(logits.kind());
@@ -180,7 +193,7 @@ impl<'a> CrossEntropy<'a> {
             loss: place.zeros(&[], statistics)?,
             correct: place.zeros(&[1], Kind::Int64)?,
         };
-        let scratch = Scratch::new(place, (place.kernels.norm_scratch)(rows, 1))?;
+        let scratch = Scratch::new(place, (place.kernels.cross_entropy_scratch)(rows))?;
         place.check((place.kernels.cross_entropy)(place.stream()?, &this.raw(place)?, &scratch.raw()))?;
         Ok(this)
     }

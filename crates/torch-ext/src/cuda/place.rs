@@ -58,6 +58,19 @@ impl Place {
         Ok(Tensor::f_zeros(shape, (kind, self.device))?)
     }
 
+    /// # Errors
+    /// Unless the tensor lies here.
+    pub(super) fn check_device(&self, tensor: &Tensor) -> Result<()> {
+        if tensor.device() == self.device {
+            return Ok(());
+        }
+        Err(Error::Argument {
+            what: "the input's device",
+            found: format!("{:?}", tensor.device()),
+            expected: format!("{:?}", self.device),
+        })
+    }
+
     /// The address of a dense tensor, if it is of this dtype, lies here and has this many elements.
     pub(super) fn address(&self, what: &'static str, tensor: &Tensor, kind: Kind, len: usize) -> Result<*mut c_void> {
         let fits = tensor.kind() == kind && tensor.device() == self.device && tensor.numel() == len;

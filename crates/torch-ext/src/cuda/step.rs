@@ -68,6 +68,9 @@ impl Groups {
 
 /// `flatmin_step`: 20 numbers.
 const NUMBERS: i64 = 20;
+/// Places of the numbers that start as 1.
+const PROCEED: i64 = 0;
+const HALF_FACTOR: i64 = 7;
 
 /// What a step found out about itself, on the device. Belongs to one optimizer.
 pub struct StepRecord {
@@ -102,7 +105,11 @@ pub struct StepValues {
 
 impl StepRecord {
     pub fn new(place: &Place) -> Result<Self> {
-        Ok(Self { values: place.zeros(&[NUMBERS], Kind::Double)? })
+        let values = place.zeros(&[NUMBERS], Kind::Double)?;
+        for start in [PROCEED, HALF_FACTOR] {
+            let _ = values.f_narrow(0, start, 1)?.f_fill_(1.0)?;
+        }
+        Ok(Self { values })
     }
 
     /// Waits for the device and reads.

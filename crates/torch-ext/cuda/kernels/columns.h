@@ -1,0 +1,156 @@
+// Two sums a channel over all rows of a channels-last activation, in two launches: blocks of rows, then the blocks.
+//
+// A kernel of the first is a struct with
+//   kWidth; using Sums = PackSums<Real, kWidth>;
+//   struct Constants;  void prepare(int channel, int count, Constants&) const;     of a pack's channels
+//   void term(const Constants&, int64_t start, int count, Sums&) const;           adds the pack that starts there
+#pragma once
+
+#include "team.h"
+
+namespace flatmin::FLATMIN_SIDE {
+
+// Rows are cut into slices, channels into tiles; a block has one of each. In a block `columns` threads side by side take the
+// packs of a row, the others take further rows.
+struct Grid {
+  int64_t rows;
+  int channels;
+  int width;    // channels of a pack
+  int columns;  // threads side by side, a power of two
+  int tiles;
+  int slices;
+
+  Grid(int64_t rows, int channels, int width) : rows(rows), channels(channels), width(width) {
+    const int packs = (channels + width - 1) / width;
+    columns = 1;
+    while (columns < kLanes && columns < packs) columns *= 2;
+    // Few idle threads where the packs of a row are no power of two.
+    while (columns > 4 && packs % columns != 0) columns /= 2;
+    tiles = (packs + columns - 1) / columns;
+    const int64_t enough = (rows + kRowsOfThread * lines() - 1) / (kRowsOfThread * lines());
+    const int64_t most = kMostBlocks / tiles > 1 ? kMostBlocks / tiles : 1;
+    slices = static_cast<int>(enough < most ? enough : most);
+  }
+
+  // Depends on the shape alone, so that sums do, too.
+  static constexpr int64_t kRowsOfThread = 16;
+  static constexpr int kMostBlocks = 1024;
+
+  FLATMIN_BOTH int lines() const { return kThreads / columns; }
+  FLATMIN_BOTH int64_t slice_rows() const { return (rows + slices - 1) / slices; }
+  int64_t scratch() const { return static_cast<int64_t>(slices) * channels * 2; }
+};
+
+template <class T, int Width>
+struct PackSums {
+  Pack<T, Width> at[2];
+
+  FLATMIN_BOTH void clear() {
+    for (int index = 0; index < Width; ++index) at[0].at[index] = at[1].at[index] = 0;
+  }
+
+  FLATMIN_BOTH void add(const PackSums& other) {
+    for (int index = 0; index < Width; ++index) {
+      at[0].at[index] += other.at[0].at[index];
+      at[1].at[index] += other.at[1].at[index];
+    }
+  }
+};
+
+// One thread's part: `kernel.term(row, channel, count, sums)` of its rows. `partials` is [slices, 2, channels].
+template <class Kernel>
+FLATMIN_BOTH void add_rows(const Kernel& kernel, const Grid& grid, int64_t tile, int64_t slice, int thread,
+                           typename Kernel::Sums& sums) {
+  sums.clear();
+  const int channel = static_cast<int>(tile * grid.columns + thread % grid.columns) * Kernel::kWidth;
+  const int left = grid.channels - channel;
+  if (left <= 0) return;
+  const int count = left < Kernel::kWidth ? left : Kernel::kWidth;
+  const int64_t first = slice * grid.slice_rows();
+  const int64_t end = first + grid.slice_rows() < grid.rows ? first + grid.slice_rows() : grid.rows;
+  typename Kernel::Constants constants;
+  kernel.prepare(channel, count, constants);
+  for (int64_t row = first + thread / grid.columns; row < end; row += grid.lines()) {
+    kernel.term(constants, row * grid.channels + channel, count, sums);
+  }
+}
+
+template <class Sums>
+FLATMIN_BOTH void put_partials(const Grid& grid, int width, int64_t tile, int64_t slice, int column, const Sums& sums,
+                               double* partials) {
+  const int channel = static_cast<int>(tile * grid.columns + column) * width;
+  double* out = partials + slice * 2 * grid.channels;
+  for (int index = 0; index < width && channel + index < grid.channels; ++index) {
+    out[channel + index] = sums.at[0].at[index];
+    out[grid.channels + channel + index] = sums.at[1].at[index];
+  }
+}
+
+#ifdef __CUDACC__
+
+template <class Kernel>
+__global__ void __launch_bounds__(kThreads)
+    column_kernel(const __grid_constant__ Kernel kernel, const __grid_constant__ Grid grid, double* partials) {
+  using Sums = typename Kernel::Sums;
+  __shared__ Sums sums[kThreads];
+  const int64_t tile = blockIdx.x, slice = blockIdx.y;
+  add_rows(kernel, grid, tile, slice, threadIdx.x, sums[threadIdx.x]);
+  __syncthreads();
+  for (int half = kThreads / 2; half >= grid.columns; half /= 2) {
+    if (threadIdx.x < half) sums[threadIdx.x].add(sums[threadIdx.x + half]);
+    __syncthreads();
+  }
+  if (threadIdx.x < grid.columns) {
+    put_partials(grid, Kernel::kWidth, tile, slice, threadIdx.x, sums[threadIdx.x], partials);
+  }
+}
+
+template <class Kernel>
+int sum_rows(void* stream, const Grid& grid, const Kernel& kernel, double* partials) {
+  const dim3 blocks(grid.tiles, grid.slices);
+  column_kernel<<<blocks, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(kernel, grid, partials);
+  return launched();
+}
+
+#else
+
+template <class Kernel>
+int sum_rows(void*, const Grid& grid, const Kernel& kernel, double* partials) {
+  typename Kernel::Sums sums[kThreads];
+  for (int64_t tile = 0; tile < grid.tiles; ++tile) {
+    for (int64_t slice = 0; slice < grid.slices; ++slice) {
+      for (int thread = 0; thread < kThreads; ++thread) add_rows(kernel, grid, tile, slice, thread, sums[thread]);
+      for (int half = kThreads / 2; half >= grid.columns; half /= 2) {
+        for (int thread = 0; thread < half; ++thread) sums[thread].add(sums[thread + half]);
+      }
+      for (int column = 0; column < grid.columns; ++column) {
+        put_partials(grid, Kernel::kWidth, tile, slice, column, sums[column], partials);
+      }
+    }
+  }
+  return 0;
+}
+
+#endif
+
+// The second launch: `finish(channel, first, second)` of each channel's sums.
+template <class Finish>
+struct FinishColumns {
+  const double* partials;
+  int slices;
+  int channels;
+  Finish finish;
+
+  template <class Team>
+  FLATMIN_BOTH void run(const Team& team, int64_t channel) const {
+    double sums[2];
+    for (int part = 0; part < 2; ++part) {
+      const double* start = partials + part * channels + channel;
+      const int64_t step = 2 * static_cast<int64_t>(channels);
+      sums[part] = team_sum(team, slices, [=](int64_t slice) { return start[slice * step]; });
+    }
+    if (team.lead()) finish(static_cast<int>(channel), sums[0], sums[1]);
+  }
+};
+
+}  // namespace flatmin::FLATMIN_SIDE

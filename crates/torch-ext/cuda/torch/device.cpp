@@ -1,0 +1,100 @@
+// GPUs: which there are, their memory, and the switches of torch's own operations.
+#include <ATen/Context.h>
+#include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <cuda_runtime_api.h>
+
+#include <cstdio>
+
+#include "guarded.h"
+
+namespace flatmin {
+namespace {
+
+namespace allocator = c10::cuda::CUDACachingAllocator;
+
+c10::DeviceIndex checked(int32_t index) {
+  const c10::DeviceIndex count = c10::cuda::device_count_ensure_non_zero();
+  TORCH_CHECK(index >= 0 && index < count, "there is no GPU ", index, ": this machine has ", static_cast<int>(count));
+  return static_cast<c10::DeviceIndex>(index);
+}
+
+size_t aggregate() { return static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE); }
+
+}  // namespace
+
+int versions(int32_t* driver, int32_t* runtime) {
+  return guarded([&] {
+    C10_CUDA_CHECK(cudaDriverGetVersion(driver));
+    C10_CUDA_CHECK(cudaRuntimeGetVersion(runtime));
+  });
+}
+
+int device_count(int32_t* count) {
+  return guarded([&] { *count = c10::cuda::device_count_ensure_non_zero(); });
+}
+
+int device(int32_t index, flatmin_device* out) {
+  return guarded([&] {
+    const c10::cuda::CUDAGuard guard(checked(index));
+    cudaDeviceProp properties;
+    C10_CUDA_CHECK(cudaGetDeviceProperties(&properties, index));
+    size_t free = 0, total = 0;
+    C10_CUDA_CHECK(cudaMemGetInfo(&free, &total));
+    std::snprintf(out->name, sizeof out->name, "%s", properties.name);
+    out->memory = total;
+    out->free_memory = free;
+    out->major = properties.major;
+    out->minor = properties.minor;
+    out->processors = properties.multiProcessorCount;
+    out->l2_bytes = properties.l2CacheSize;
+  });
+}
+
+int set_device(int32_t index) {
+  return guarded([&] { c10::cuda::set_device(checked(index)); });
+}
+
+int synchronize(int32_t index) {
+  return guarded([&] {
+    const c10::cuda::CUDAGuard guard(checked(index));
+    c10::cuda::device_synchronize();
+  });
+}
+
+int memory(int32_t index, flatmin_memory* out) {
+  return guarded([&] {
+    const auto statistics = allocator::getDeviceStats(checked(index));
+    const auto& allocated = statistics.allocated_bytes[aggregate()];
+    const auto& reserved = statistics.reserved_bytes[aggregate()];
+    out->allocated = static_cast<uint64_t>(allocated.current);
+    out->allocated_peak = static_cast<uint64_t>(allocated.peak);
+    out->reserved = static_cast<uint64_t>(reserved.current);
+    out->reserved_peak = static_cast<uint64_t>(reserved.peak);
+    out->retries = static_cast<uint64_t>(statistics.num_alloc_retries);
+  });
+}
+
+int reset_memory_peak(int32_t index) {
+  return guarded([&] { allocator::resetPeakStats(checked(index)); });
+}
+
+int empty_cache() {
+  return guarded([] { allocator::emptyCache(); });
+}
+
+int set_switches(const flatmin_switches* switches) {
+  return guarded([&] {
+    at::Context& context = at::globalContext();
+    context.setAllowTF32CuBLAS(switches->tf32_matmul != 0);
+    context.setAllowTF32CuDNN(switches->tf32_cudnn != 0);
+    context.setBenchmarkCuDNN(switches->cudnn_benchmark != 0);
+    context.setDeterministicCuDNN(switches->deterministic != 0);
+    // Only a warning where an operation has no deterministic form.
+    context.setDeterministicAlgorithms(switches->deterministic != 0, true);
+  });
+}
+
+}  // namespace flatmin

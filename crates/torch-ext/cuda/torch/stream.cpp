@@ -1,0 +1,140 @@
+// Streams, events, and copies that run beside the work of other streams.
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty_like.h>
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#include <cuda_runtime_api.h>
+
+#include "guarded.h"
+
+namespace flatmin {
+namespace {
+
+using c10::cuda::CUDAStream;
+
+const CUDAStream& stream_of(const void* stream) { return *static_cast<const CUDAStream*>(stream); }
+
+c10::DeviceIndex index_of(int32_t device) {
+  c10::cuda::device_count_ensure_non_zero();
+  return static_cast<c10::DeviceIndex>(device);
+}
+
+// Made where it is first recorded, since an event belongs to one device.
+struct Event {
+  cudaEvent_t event = nullptr;
+  bool timing = false;
+};
+
+const Event& recorded(const void* event) {
+  const Event& found = *static_cast<const Event*>(event);
+  TORCH_CHECK(found.event != nullptr, "the event was not recorded yet");
+  return found;
+}
+
+}  // namespace
+
+int stream_from_pool(int32_t device, int32_t high_priority, void** stream) {
+  return guarded([&] { *stream = new CUDAStream(c10::cuda::getStreamFromPool(high_priority != 0, index_of(device))); });
+}
+
+int stream_current(int32_t device, void** stream) {
+  return guarded([&] { *stream = new CUDAStream(c10::cuda::getCurrentCUDAStream(index_of(device))); });
+}
+
+int stream_set_current(const void* stream) {
+  return guarded([&] { c10::cuda::setCurrentCUDAStream(stream_of(stream)); });
+}
+
+int stream_raw(const void* stream, void** raw) {
+  return guarded([&] { *raw = stream_of(stream).stream(); });
+}
+
+int stream_synchronize(const void* stream) {
+  return guarded([&] { stream_of(stream).synchronize(); });
+}
+
+void stream_free(void* stream) { delete static_cast<CUDAStream*>(stream); }
+
+int current_raw(int32_t device, void** raw) {
+  return guarded([&] { *raw = c10::cuda::getCurrentCUDAStream(static_cast<c10::DeviceIndex>(device)).stream(); });
+}
+
+int event_new(int32_t timing, void** event) {
+  return guarded([&] { *event = new Event{nullptr, timing != 0}; });
+}
+
+int event_record(void* event, const void* stream) {
+  return guarded([&] {
+    Event& own = *static_cast<Event*>(event);
+    const CUDAStream& queue = stream_of(stream);
+    const c10::cuda::CUDAGuard guard(queue.device_index());
+    const unsigned flags = own.timing ? cudaEventDefault : cudaEventDisableTiming;
+    if (own.event == nullptr) C10_CUDA_CHECK(cudaEventCreateWithFlags(&own.event, flags));
+    C10_CUDA_CHECK(cudaEventRecord(own.event, queue.stream()));
+  });
+}
+
+int event_wait(void* event, const void* stream) {
+  return guarded([&] {
+    const CUDAStream& queue = stream_of(stream);
+    const c10::cuda::CUDAGuard guard(queue.device_index());
+    C10_CUDA_CHECK(cudaStreamWaitEvent(queue.stream(), recorded(event).event, 0));
+  });
+}
+
+int event_query(const void* event, int32_t* done) {
+  return guarded([&] {
+    const cudaError_t answer = cudaEventQuery(recorded(event).event);
+    *done = answer == cudaSuccess;
+    if (answer == cudaErrorNotReady) {
+      (void)cudaGetLastError();
+      return;
+    }
+    C10_CUDA_CHECK(answer);
+  });
+}
+
+int event_synchronize(const void* event) {
+  return guarded([&] { C10_CUDA_CHECK(cudaEventSynchronize(recorded(event).event)); });
+}
+
+int event_elapsed(const void* start, const void* end, double* milliseconds) {
+  return guarded([&] {
+    const Event &first = recorded(start), &last = recorded(end);
+    TORCH_CHECK(first.timing && last.timing, "the events were not made for timing");
+    float elapsed = 0;
+    C10_CUDA_CHECK(cudaEventElapsedTime(&elapsed, first.event, last.event));
+    *milliseconds = elapsed;
+  });
+}
+
+void event_free(void* event) {
+  Event* own = static_cast<Event*>(event);
+  if (own != nullptr && own->event != nullptr) (void)cudaEventDestroy(own->event);
+  delete own;
+}
+
+int pinned_like(const void* tensor, void** out) {
+  return guarded([&] {
+    const at::Tensor& like = *static_cast<const at::Tensor*>(tensor);
+    c10::cuda::device_count_ensure_non_zero();
+    const auto options = like.options().device(at::kCPU).pinned_memory(true).requires_grad(false);
+    *out = new at::Tensor(at::empty_like(like, options, at::MemoryFormat::Preserve));
+  });
+}
+
+int copy_async(void* to, const void* from, const void* stream) {
+  return guarded([&] {
+    const c10::cuda::CUDAStreamGuard guard(stream_of(stream));
+    const at::NoGradGuard no_grad;
+    static_cast<at::Tensor*>(to)->copy_(*static_cast<const at::Tensor*>(from), true);
+  });
+}
+
+int record_stream(const void* tensor, const void* stream) {
+  return guarded([&] { static_cast<const at::Tensor*>(tensor)->record_stream(stream_of(stream).unwrap()); });
+}
+
+}  // namespace flatmin
