@@ -12,7 +12,9 @@ async function main() {
   requireBuildTools();
   const { release, rest } = takeRelease(process.argv.slice(2));
   if ((await libtorchForBuild(release)) === undefined) {
-    throw new Error(`libtorch ${release.torch} is missing; bring it with: node scripts/bootstrap.mjs --torch ${release.torch}`);
+    throw new Error(
+      `libtorch ${release.torch} is missing; bring it with: node scripts/bootstrap.mjs --torch ${release.torch}`,
+    );
   }
   const { folder, env } = workspace(release);
   become('cargo', rest, { ...(await buildEnvironment(release)), ...env }, folder);

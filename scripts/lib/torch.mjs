@@ -19,7 +19,9 @@ export function takeRelease(args) {
   const release = releases.find(({ torch }) => torch === name || torch.startsWith(`${name}.`));
   if (release === undefined) {
     const known = releases.map(({ torch }) => torch).join(', ');
-    throw new Error(`--torch: found ${name ?? 'nothing'}, expected a release that the addon can be built against: ${known}`);
+    throw new Error(
+      `--torch: found ${name ?? 'nothing'}, expected a release that the addon can be built against: ${known}`,
+    );
   }
   return { release, rest: args.toSpliced(place, 2) };
 }

@@ -193,7 +193,8 @@ function loadFinding(outcome: ProbeOutcome): Finding {
       return { name, state: 'note', value, fix };
     }
     if (outcome.device === 'cuda' && cudaDevices === 0) {
-      const fix = 'libtorch finds no GPU that it can use: it needs driver 580 or later; CUDA_VISIBLE_DEVICES may hide GPUs';
+      const fix =
+        'libtorch finds no GPU that it can use: it needs driver 580 or later; CUDA_VISIBLE_DEVICES may hide GPUs';
       return { name, state: 'note', value, fix };
     }
     return { name, state: 'ok', value };

@@ -5,8 +5,8 @@ use flatmin_torch_ext::set_grad;
 use serde::Serialize;
 use tch::{Kind, Tensor, no_grad};
 
-use crate::device_step::Job;
 use crate::config::{Masks, MetricsFrom, Reduction, SharpnessConfig, Variant};
+use crate::device_step::Job;
 use crate::error::{Error, Result};
 use crate::loss::{Loss, Target};
 use crate::optimizer::{Optimizer, StepInfo};

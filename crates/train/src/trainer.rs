@@ -363,7 +363,9 @@ impl Trainer {
             (Engine::Cpu, _) | (_, Some(Recorded::Yes)) => None,
             (_, Some(Recorded::No(reason))) => Some(reason),
             (Engine::Torch(_), None) => Some("the CUDA library is not there; flatmin doctor says why".into()),
-            (Engine::Cuda(_), None) => Some("the options of the optimizer or the run ask for steps of another kind".into()),
+            (Engine::Cuda(_), None) => {
+                Some("the options of the optimizer or the run ask for steps of another kind".into())
+            }
         }
     }
 

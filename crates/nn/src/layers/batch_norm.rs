@@ -72,7 +72,12 @@ impl NormAct {
                 Engine::Cuda(_) | Engine::Torch(_) => None,
             };
             if let Some(cuda) = cuda {
-                return Ok(cuda.batch_norm_relu(&channels_last(input)?, addend.map(channels_last).transpose()?.as_ref(), &norm, true)?);
+                return Ok(cuda.batch_norm_relu(
+                    &channels_last(input)?,
+                    addend.map(channels_last).transpose()?.as_ref(),
+                    &norm,
+                    true,
+                )?);
             }
         }
         self.composite(input, addend, affine, running, training, momentum)

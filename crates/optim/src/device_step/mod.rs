@@ -21,8 +21,8 @@ use crate::optimizer::{Optimizer, Phase};
 use crate::rounding::Rounding;
 use crate::sam::Plan;
 use crate::step::{PassNumber, PassOutcome, Share, StepOptions, StepOutcome, masks, pass_seed, queue_pass};
-use memory::Memory;
 pub(crate) use memory::DeviceStep;
+use memory::Memory;
 pub use recording::Recorded;
 
 /// As the host's search has it.
@@ -88,13 +88,7 @@ impl DeviceStep {
 }
 
 /// Queues the passes and the update. Nothing in it waits for the device.
-fn queue(
-    memory: &Memory,
-    optimizer: &mut Optimizer,
-    model: &mut Model,
-    job: &Job<'_>,
-    plan: Plan,
-) -> Result<Traces> {
+fn queue(memory: &Memory, optimizer: &mut Optimizer, model: &mut Model, job: &Job<'_>, plan: Plan) -> Result<Traces> {
     let sharpness = optimizer.sharpness().cloned();
     let pass = |model: &Model, number: u64, inputs: Option<&[usize]>, slot: i64| -> Result<()> {
         let seed = pass_seed(job.options.mask_seed, PassNumber(number));
@@ -115,6 +109,8 @@ fn queue(
     if let (Some(sharpness), Some(ball)) = (&sharpness, &ball) {
         ascend(memory, model, sharpness, ball, &gradient)?;
         model.parameters().clear_gradients();
+        // Free for the second pass; what is queued reads them before it.
+        drop(gradients);
         model.parameters().bump_working_version();
         model.set_statistics(optimizer.statistics_at_w_plus_eps(plan));
         pass(model, masks(sharpness, 1), None, 2)?;
