@@ -61,9 +61,9 @@ impl BaseOptimizer for Sgd {
     fn descend_on_device(&mut self, setting: &Setting<'_>, descent: &DeviceDescent<'_>) -> Result<()> {
         let DeviceDescent { update, gradient, groups, counts } = descent;
         let uses_momentum = setting.groups.iter().any(|group| setting.momentum(group) != 0.0);
+        let (decoupled, nesterov) = (setting.decay == Decay::Decoupled, self.nesterov);
         let momentum = if uses_momentum { Some(self.ensure_momentum(setting.parameters)?) } else { None };
-        let decoupled = setting.decay == Decay::Decoupled;
-        Ok(update.sgd(gradient, groups, momentum, counts, decoupled, self.nesterov)?)
+        Ok(update.sgd(gradient, groups, momentum, counts, decoupled, nesterov)?)
     }
 
     fn device_options(&self, setting: &Setting<'_>, group: &Group) -> cuda::Group {
