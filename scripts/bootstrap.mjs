@@ -32,6 +32,12 @@ export async function ensureReady({ native = true, release = usual } = {}) {
   if (native) await ensure('native', [libtorch(release), addon(release)]);
 }
 
+/** Brings the libtorch of a release, without building the addon for it. */
+export async function ensureLibtorch(release = usual) {
+  await ensureReady({ native: false });
+  await ensure('native', [libtorch(release)]);
+}
+
 /** Makes the steps that are not fresh; a group has a lock of its own, so that building the addon holds up no `doctor`. */
 async function ensure(group, steps) {
   if (await allFresh(steps)) return;

@@ -1,5 +1,6 @@
 // Writes the npm packages as they are published, each into a folder of its own, ready for `npm publish FOLDER`:
 //   node scripts/stage-packages.mjs OUTPUT
+// The CUDA library is built for it (nvcc comes from the registry).
 // The main package names the platform packages as optionalDependencies only there: in the clone they would make `npm ci`
 // look for packages that are not published yet. Publish the platform packages first.
 
@@ -8,19 +9,27 @@ import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { ensureReady } from './bootstrap.mjs';
 import { root, say } from './lib/base.mjs';
+import { buildCudaLibrary } from './lib/cuda-library.mjs';
+import { usual } from './lib/torch.mjs';
 
-/** Stages all packages below `output`; returns the folders, platform packages first. */
-export async function stagePackages(output) {
+/**
+ * Stages all packages below `output`; returns the folders, platform packages first.
+ * @param {{ cuda?: boolean }} options `cuda: false` leaves out the CUDA library.
+ */
+export async function stagePackages(output, { cuda = true } = {}) {
   await ensureReady();
+  if (cuda) await buildCudaLibrary(usual);
   rmSync(output, { recursive: true, force: true });
   const main = readJson(join(root, 'package.json'));
-  const platforms = readdirSync(join(root, 'npm')).map((key) => stagePlatform(key, main, join(output, key)));
+  const platforms = readdirSync(join(root, 'npm')).map((key) => stagePlatform(key, main, join(output, key), cuda));
   stageMain(main, platforms, join(output, 'flatmin'));
   return [...platforms.map((platform) => platform.folder), join(output, 'flatmin')];
 }
 
-function stagePlatform(key, main, folder) {
-  const manifest = { ...readJson(join(root, 'npm', key, 'package.json')), version: main.version };
+function stagePlatform(key, main, folder, cuda) {
+  const listed = readJson(join(root, 'npm', key, 'package.json'));
+  const files = listed.files.filter((file) => cuda || !file.startsWith('libflatmin_cuda'));
+  const manifest = { ...listed, files, version: main.version };
   mkdirSync(folder, { recursive: true });
   for (const file of manifest.files) {
     const source = ['native', `npm/${key}`, '.']

@@ -34,7 +34,7 @@ console.log('required');
 async function main() {
   const folder = mkdtempSync(join(tmpdir(), 'flatmin-package-'));
   try {
-    const staged = await stagePackages(join(folder, 'staged'));
+    const staged = await stagePackages(join(folder, 'staged'), { cuda: false });
     const tarballs = staged.map((path) => pack(path, folder));
     const project = join(folder, 'project');
     mkdirSync(project);

@@ -46,7 +46,8 @@ fn compile_shim() {
 
 /// Plain C++ where nvcc is not the compiler. Products and sums stay apart, as on the GPU, so that both round alike.
 fn compile_twin() {
-    println!("cargo:rerun-if-changed=cuda");
+    println!("cargo:rerun-if-changed=cuda/flatmin_cuda.h");
+    println!("cargo:rerun-if-changed={KERNELS}");
     let entries = std::fs::read_dir(KERNELS).expect("the kernels' folder");
     let mut sources: Vec<PathBuf> = entries.map(|entry| entry.expect("a readable folder").path()).collect();
     sources.retain(|path| path.extension().is_some_and(|extension| extension == "cu"));

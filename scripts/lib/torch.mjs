@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { root, run } from './base.mjs';
 
 /** `tch` is the version of the bindings; none: what Cargo.lock says. */
-const releases = [{ torch: '2.13.0' }, { torch: '2.11.0', tch: '0.24.0' }];
+export const releases = [{ torch: '2.13.0' }, { torch: '2.11.0', tch: '0.24.0' }];
 
 /** The usual release. */
 export const usual = releases[0];

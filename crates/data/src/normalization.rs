@@ -68,7 +68,7 @@ impl Normalization {
     }
 
     /// The same map as one multiplication and addition of the stored value, whose `white` is 1.0.
-    pub(crate) fn gain_and_bias(&self, white: f32) -> (Vec<f32>, Vec<f32>) {
+    pub fn gain_and_bias(&self, white: f32) -> (Vec<f32>, Vec<f32>) {
         self.mean
             .iter()
             .zip(&self.std)

@@ -126,7 +126,7 @@ typedef struct flatmin_scratch {
 // Which gradient of the step a norm pass sees.
 enum {
   FLATMIN_FIRST_PASS = 0,   // begins a step: proceed = finite
-  FLATMIN_SECOND_PASS = 1,  // proceed = proceed and finite
+  FLATMIN_SECOND_PASS = 1,  // proceed = proceed and finite; norm2(g) alone, the rest of the record stays
   FLATMIN_ONLY_MEASURE = 2  // proceed stays
 };
 
@@ -387,7 +387,7 @@ typedef struct flatmin_runtime {
   int (*stream_raw)(const void* stream, void** raw);  // cudaStream_t, for the kernels
   int (*stream_synchronize)(const void* stream);
   void (*stream_free)(void* stream);
-  // cudaStream_t of the current stream, at one call a launch.
+  // cudaStream_t of a device's current stream, before each launch; makes the device this thread's, as a launch there needs.
   int (*current_raw)(int32_t device, void** raw);
 
   int (*event_new)(int32_t timing, void** event);

@@ -86,6 +86,15 @@ __device__ Sum block_sum(const Sum& own) {
   return sums[0];
 }
 
+// What another block wrote: past the first-level cache, which does not know of it.
+template <class Sum>
+__device__ Sum partial_of(const double* partials, unsigned block) {
+  constexpr unsigned kCount = sizeof(Sum) / sizeof(double);
+  Sum sum;
+  for (unsigned index = 0; index < kCount; ++index) sum.at[index] = __ldcg(partials + block * kCount + index);
+  return sum;
+}
+
 template <class Kernel>
 __global__ void __launch_bounds__(kThreads) sum_kernel(const __grid_constant__ Kernel kernel, flatmin_scratch scratch) {
   using Sum = typename Kernel::Sum;
@@ -95,11 +104,12 @@ __global__ void __launch_bounds__(kThreads) sum_kernel(const __grid_constant__ K
   Sum own = Sum::zero();
   for (int index = threadIdx.x; index < shared.items; index += kThreads) own.add(kernel.item(shared, index));
   Sum total = block_sum(own);
-  Sum* partials = reinterpret_cast<Sum*>(scratch.partials);
-  if (threadIdx.x == 0) partials[blockIdx.x] = total;
+  if (threadIdx.x == 0) reinterpret_cast<Sum*>(scratch.partials)[blockIdx.x] = total;
   if (!is_last_block(scratch.counter)) return;
   own = Sum::zero();
-  for (int block = threadIdx.x; block < gridDim.x; block += kThreads) own.add(partials[block]);
+  for (unsigned block = threadIdx.x; block < gridDim.x; block += kThreads) {
+    own.add(partial_of<Sum>(scratch.partials, block));
+  }
   total = block_sum(own);
   if (threadIdx.x == 0) kernel.finish(total);
 }
@@ -130,7 +140,7 @@ int sum(void* stream, int64_t blocks, const flatmin_scratch& scratch, const Kern
 template <class Kernel>
 int map(void*, int64_t blocks, const Kernel& kernel) {
   for (int64_t block = 0; block < blocks; ++block) {
-    typename Kernel::Shared shared;
+    typename Kernel::Shared shared{};
     kernel.prepare(block, shared);
     for (int index = 0; index < shared.items; ++index) kernel.item(shared, index);
   }
@@ -163,7 +173,7 @@ int sum(void*, int64_t blocks, const flatmin_scratch& scratch, const Kernel& ker
   using Sum = typename Kernel::Sum;
   Sum* partials = reinterpret_cast<Sum*>(scratch.partials);
   for (int64_t block = 0; block < blocks; ++block) {
-    typename Kernel::Shared shared;
+    typename Kernel::Shared shared{};
     kernel.prepare(block, shared);
     partials[block] = block_sum<Sum>(shared.items, [&](int64_t index) { return kernel.item(shared, index); });
   }

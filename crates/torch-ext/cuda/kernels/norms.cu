@@ -64,7 +64,7 @@ struct Norms {
     const int count = count_of(run, item);
     const Four<T> gradient = read_gradient(shared.gradient, item, count);
     Sum sum = Sum::zero();
-    if (!run.perturbed) {
+    if (!run.perturbed || !is_scaled()) {
       for (int lane = 0; lane < kItem; ++lane) sum.at[0] += square(gradient.at[lane]);
       return sum;
     }
@@ -79,11 +79,14 @@ struct Norms {
     return sum;
   }
 
+  // The second pass is asked for its norm and its finiteness alone, and spares the weights.
+  FLATMIN_BOTH bool is_scaled() const { return step_pass != FLATMIN_SECOND_PASS; }
+
   static FLATMIN_BOTH double square(double value) { return value * value; }
 
   FLATMIN_BOTH void finish(const Sum& sum) const {
     step->plain = std::sqrt(sum.at[0]);
-    step->scaled = std::sqrt(sum.at[1]);
+    if (is_scaled()) step->scaled = std::sqrt(sum.at[1]);
     const bool finite = std::isfinite(step->plain) && std::isfinite(step->scaled);
     if (step_pass == FLATMIN_FIRST_PASS) {
       step->proceed = finite ? 1 : 0;
@@ -176,7 +179,7 @@ int norms(void* stream, const flatmin_cut* cut, const flatmin_arenas* arenas, co
   return with_real(arenas->number, [&](auto number) {
     using T = decltype(number);
     T* scales = static_cast<T*>(filter_scales);
-    if (scales != nullptr) {
+    if (scales != nullptr && pass != FLATMIN_SECOND_PASS) {
       const FilterScales<T> kernel{*cut, Weights<T>(*arenas), eta, scales};
       if (teams(stream, cut->block_count, kernel) != 0) return 1;
     }

@@ -3,6 +3,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty_like.h>
 #include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 #include <cuda_runtime_api.h>
@@ -58,7 +59,11 @@ int stream_synchronize(const void* stream) {
 void stream_free(void* stream) { delete static_cast<CUDAStream*>(stream); }
 
 int current_raw(int32_t device, void** raw) {
-  return guarded([&] { *raw = c10::cuda::getCurrentCUDAStream(static_cast<c10::DeviceIndex>(device)).stream(); });
+  return guarded([&] {
+    const auto index = static_cast<c10::DeviceIndex>(device);
+    if (c10::cuda::current_device() != index) c10::cuda::set_device(index);
+    *raw = c10::cuda::getCurrentCUDAStream(index).stream();
+  });
 }
 
 int event_new(int32_t timing, void** event) {

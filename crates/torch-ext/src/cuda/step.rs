@@ -84,7 +84,7 @@ pub struct StepValues {
     pub proceeds: bool,
     /// norm2(g) of the last norm pass.
     pub plain: f64,
-    /// norm2(T_w g) of the last norm pass.
+    /// norm2(T_w g) of the last norm pass but a second one.
     pub scaled: f64,
     /// norm2(g) of the step's first pass.
     pub first_plain: f64,

@@ -27,7 +27,7 @@ pub struct Arenas<'a> {
 pub enum NormPass {
     /// Begins a step, which proceeds if this gradient is finite.
     First,
-    /// The step proceeds only if this one is finite, too.
+    /// The step proceeds only if this one is finite, too. Only norm2(g) is taken; scales and coefficients stay.
     Second,
     /// The step does not depend on it.
     Measure,

@@ -133,7 +133,7 @@ fn batch_norm_needs_two_values_a_channel() {
 
 #[test]
 fn cross_entropy_is_libtorchs() {
-    for (kind, tolerance) in [(Kind::Double, 1e-13), (Kind::Float, 1e-6), (Kind::BFloat16, 4e-3)] {
+    for (kind, tolerance) in [(Kind::Double, 1e-13_f64), (Kind::Float, 1e-6), (Kind::BFloat16, 4e-3)] {
         for (rows, classes) in [(7, 10), (300, 3), (65, 1000), (1, 1)] {
             for smoothing in [0.0, 0.2] {
                 let logits = (numbers((rows * classes) as usize, 1).reshape([rows, classes]) * 8.0).to_kind(kind);
@@ -162,7 +162,7 @@ fn ties_go_to_the_first_class_and_unknown_labels_to_nan() {
     let logits = Tensor::from_slice(&[1.0f32, 2.0, 2.0, 2.0, 1.0, 2.0]).reshape([2, 3]);
     let labels = Tensor::from_slice(&[1_i64, 2]);
     assert_eq!(CrossEntropy::forward(&place, &logits, &labels, 0.0).unwrap().correct.int64_value(&[0]), 1);
-    for label in [-1, 3] {
+    for label in [-1_i64, 3] {
         let labels = Tensor::from_slice(&[1, label]);
         let entropy = CrossEntropy::forward(&place, &logits, &labels, 0.0).unwrap();
         assert!(entropy.loss.double_value(&[]).is_nan());
@@ -178,4 +178,44 @@ fn what_does_not_fit_is_refused() {
     assert!(error.to_string().contains("5 elements of Int64"), "{error}");
     let logits = logits.to_kind(Kind::Half);
     assert!(CrossEntropy::forward(&place, &logits, &labels, 0.0).is_err());
+}
+
+/// Autograd's side, over the same passes.
+#[test]
+fn fused_layers_are_differentiable_once() {
+    let place = Place::twin();
+    for with_residual in [true, false] {
+        for relu in [true, false] {
+            let inputs = Inputs::new(Kind::Double, [4, 6, 5, 3], with_residual);
+            let leaf = |tensor: &Tensor| tensor.detach().set_requires_grad(true);
+            let (x, gamma, beta) = (leaf(&inputs.x), leaf(&inputs.gamma), leaf(&inputs.beta));
+            let residual = inputs.residual.as_ref().map(leaf);
+            let norm = BatchNorm { gamma: &gamma, beta: &beta, running: None, momentum: 0.1, eps: 1e-5 };
+            let y = place.batch_norm_relu(&x, residual.as_ref(), &norm, relu).unwrap();
+            (&y * &inputs.dy).sum(Kind::Double).backward();
+            let ours = inputs.ours(relu);
+            assert_eq!(y.detach(), ours.y);
+            let leaves = [Some(&x), residual.as_ref(), Some(&gamma), Some(&beta)];
+            let gradients: Vec<Tensor> = leaves.into_iter().flatten().map(Tensor::grad).collect();
+            // Without a ReLU the residual's gradient is dy, which the passes do not copy.
+            let expected: Vec<Tensor> = match with_residual && !relu {
+                true => inputs.theirs(Kind::Double, relu).gradients,
+                false => ours.gradients,
+            };
+            for (found, expected) in gradients.iter().zip(&expected) {
+                assert_close(found, expected, 1e-10);
+            }
+            let y = place.batch_norm_relu(&x, None, &norm, relu).unwrap();
+            let twice = Tensor::f_run_backward(&[y.sum(Kind::Double)], &[&x], true, true);
+            assert!(twice.unwrap_err().to_string().contains("no second derivative"));
+        }
+    }
+    let logits = numbers(30, 1).reshape([6, 5]).set_requires_grad(true);
+    let labels = Tensor::arange(6, (Kind::Int64, Device::Cpu)).remainder(5);
+    let correct = Tensor::zeros([1], (Kind::Int64, Device::Cpu));
+    let loss = place.cross_entropy(&logits, &labels, 0.1, Some(&correct)).unwrap();
+    (&loss * 2.0).backward();
+    let passes = CrossEntropy::forward(&place, &logits, &labels, 0.1).unwrap();
+    assert_eq!((&loss.detach(), &correct), (&passes.loss, &passes.correct));
+    assert_eq!(logits.grad(), passes.backward(&place, &Tensor::from(2.0)).unwrap());
 }

@@ -3,6 +3,7 @@
 mod combinations;
 mod input;
 mod layers;
+mod opened;
 mod rounding;
 mod step;
 mod update;

@@ -1,0 +1,142 @@
+// Builds the CUDA library (crates/torch-ext/cuda): kernels by nvcc, libtorch's CUDA side by the C++ compiler, one library for each
+// torch release. Objects are kept by the hash of what they were made from, so a second build does nothing.
+
+import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { hashFiles, root, run, say } from './base.mjs';
+import { libtorchForBuild } from './libtorch.mjs';
+import { cudaToolkit } from './toolkit.mjs';
+import { nativeFolder } from './torch.mjs';
+
+const sources = 'crates/torch-ext/cuda';
+
+/** GPUs with code of their own (A100, H100 and H200); PTX serves newer ones. */
+const architectures = ['80', '90'];
+
+const code = [
+  ...architectures.flatMap((name) => ['-gencode', `arch=compute_${name},code=sm_${name}`]),
+  ...['-gencode', `arch=compute_${architectures.at(-1)},code=compute_${architectures.at(-1)}`],
+];
+
+const common = ['-std=c++20', '-O3'];
+/** Products and sums stay apart: the twin then rounds as the GPU does, and memory is what these kernels wait for. */
+const kernelFlags = [...common, '--fmad=false', ...code, '-Xcompiler', '-fPIC,-fvisibility=hidden'];
+const twinFlags = [...common, '-xc++', '-ffp-contract=off'];
+const hostFlags = [...common, '-fPIC', '-fvisibility=hidden', '-Wall', '-Wextra', '-Wno-unused-parameter'];
+
+/** What the library needs of torch; stubs of the same names stand in for them when it is linked. */
+const needed = ['libtorch_cuda.so', 'libc10_cuda.so', 'libtorch_cpu.so', 'libc10.so'];
+
+const compiler = process.env.CXX ?? 'c++';
+
+/** Builds the library for a torch release beside the addon for it; returns its path. */
+export async function buildCudaLibrary(release) {
+  const libtorch = await libtorchForBuild(release);
+  if (libtorch === undefined) {
+    throw new Error(
+      `libtorch ${release.torch} is missing; bring it with: node scripts/bootstrap.mjs --torch ${release.torch}`,
+    );
+  }
+  const toolkit = await cudaToolkit();
+  const folder = nativeFolder(release);
+  const library = join(folder, `libflatmin_cuda_torch${release.torch.split('.').slice(0, 2).join('.')}.so`);
+  const hash = hashOf([...kernelFlags, ...hostFlags, libtorch.version], `${sources}/torch`);
+  const stamp = `${library}.stamp`;
+  if (existsSync(library) && existsSync(stamp) && readFileSync(stamp, 'utf8') === hash) return library;
+  say(`CUDA library for torch ${release.torch}: building`);
+  const objects = [...(await kernelObjects(toolkit)), ...(await torchObjects(release, libtorch, toolkit))];
+  mkdirSync(folder, { recursive: true });
+  const staging = `${library}.building`;
+  link(staging, objects, toolkit);
+  renameSync(staging, library);
+  writeFileSync(stamp, hash);
+  return library;
+}
+
+/** The kernels' objects for the GPU; the same for every torch release. */
+function kernelObjects(toolkit) {
+  return compile('kernels', join(toolkit, 'bin', 'nvcc'), kernelFlags, `${sources}/kernels`, '.cu');
+}
+
+function torchObjects(release, libtorch, toolkit) {
+  const include = join(libtorch.root, 'include');
+  const folders = [include, join(include, 'torch/csrc/api/include'), join(toolkit, 'include')];
+  const flags = [...hostFlags, ...folders.flatMap((folder) => ['-isystem', folder])];
+  return compile(`torch-${release.torch}`, compiler, flags, `${sources}/torch`, '.cpp');
+}
+
+/** The program that runs every kernel beside its twin on a GPU; returns its path. */
+export async function buildDeviceTest() {
+  const toolkit = await cudaToolkit();
+  const twin = await compile('twin', compiler, twinFlags, `${sources}/kernels`, '.cu');
+  const tests = await compile('device-test', join(toolkit, 'bin', 'nvcc'), kernelFlags, `${sources}/tests`, '.cu');
+  const program = join(root, '.cache', 'cuda', 'kernels-on-device');
+  const objects = [...(await kernelObjects(toolkit)), ...twin, ...tests];
+  run(compiler, ['-o', program, ...objects, ...cudart(toolkit), '-lpthread', '-ldl']);
+  return program;
+}
+
+/** Compiles all files of a folder, as many at once as there are cores. */
+async function compile(name, program, flags, folder, extension) {
+  const hash = hashOf(flags, folder).slice(0, 16);
+  const output = join(root, '.cache', 'cuda', `${name}-${hash}`);
+  removeOlder(name, output);
+  mkdirSync(output, { recursive: true });
+  const files = readdirSync(join(root, folder)).filter((file) => file.endsWith(extension));
+  const jobs = files.map((file) => ({ file: join(root, folder, file), object: join(output, `${file}.o`) }));
+  const waiting = jobs.filter(({ object }) => !existsSync(object));
+  const worker = async () => {
+    for (let job = waiting.shift(); job !== undefined; job = waiting.shift()) {
+      await start(program, [...flags, '-c', job.file, '-o', `${job.object}.part`]);
+      renameSync(`${job.object}.part`, job.object);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.max(1, availableParallelism()) }, worker));
+  return jobs.map(({ object }) => object);
+}
+
+function start(program, args) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, { cwd: root, stdio: ['ignore', 2, 2] });
+    child.once('error', (error) => reject(new Error(`${program} cannot be run: ${error.message}`)));
+    child.once('close', (status) => {
+      if (status === 0) resolve();
+      else reject(new Error(`\`${[program, ...args].join(' ')}\` failed (exit code ${status})`));
+    });
+  });
+}
+
+/** Objects of sources that have changed since. */
+function removeOlder(name, keep) {
+  const parent = join(root, '.cache', 'cuda');
+  if (!existsSync(parent)) return;
+  const older = readdirSync(parent).filter((entry) => entry.replace(/-[0-9a-f]{16}$/, '') === name);
+  for (const entry of older) if (join(parent, entry) !== keep) rmSync(join(parent, entry), { recursive: true });
+}
+
+/** Of the sources (a folder's own and those that all share) and of how they are compiled. */
+function hashOf(flags, folder = `${sources}/kernels`) {
+  const hash = hashFiles([...new Set([`${sources}/flatmin_cuda.h`, `${sources}/kernels`, folder])]);
+  return createHash('sha256').update(hash).update(flags.join('\0')).digest('hex');
+}
+
+/**
+ * Links against stubs with torch's SONAMEs: the library names what it needs, and torch's own (a gigabyte) need not be there.
+ * What they define is found when the library is opened beside them.
+ */
+function link(output, objects, toolkit) {
+  const stubs = join(root, '.cache', 'cuda', 'stubs');
+  mkdirSync(stubs, { recursive: true });
+  const paths = needed.map((name) => join(stubs, name));
+  for (const [index, path] of paths.entries()) {
+    if (!existsSync(path)) run(compiler, ['-shared', '-xc', '/dev/null', '-o', path, `-Wl,-soname,${needed[index]}`]);
+  }
+  run(compiler, ['-shared', '-s', '-o', output, ...objects, '-Wl,--no-as-needed', ...paths, ...cudart(toolkit)]);
+}
+
+function cudart(toolkit) {
+  return [join(toolkit, 'lib', 'libcudart.so.13')];
+}

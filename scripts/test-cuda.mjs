@@ -1,0 +1,92 @@
+// `npm run test:cuda`: everything of the CUDA library that can be tested without a GPU, and with one its kernels, too. Brings what is
+// missing: nvcc (100 MB), the libtorch of both releases (0.5 GB each) and the full CUDA libtorch (2.4 GB).
+//
+//   both torch releases   the library builds, and holds machine code for each GPU that it promises, and PTX
+//   the twins             every kernel, compiled for the CPU, against torch-ext's CPU kernels and libtorch's operations
+//   the real libtorch     the library opens beside libtorch_cuda, every symbol found, and says what is there
+//   a GPU, where one is   every kernel against its twin
+
+import { spawnSync } from 'node:child_process';
+import { dirname, join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { ensureLibtorch } from './bootstrap.mjs';
+import { root, run, say } from './lib/base.mjs';
+import { buildCudaLibrary, buildDeviceTest } from './lib/cuda-library.mjs';
+import { architectures } from './lib/fatbin.mjs';
+import { buildEnvironment } from './lib/libtorch.mjs';
+import { cudaToolkit } from './lib/toolkit.mjs';
+import { releases, usual } from './lib/torch.mjs';
+
+const expected = ['sm_80', 'sm_90', 'compute_90'];
+
+async function main() {
+  const libraries = new Map();
+  for (const release of releases) {
+    await ensureLibtorch(release);
+    const library = await buildCudaLibrary(release);
+    checkArchitectures(library);
+    libraries.set(release, library);
+  }
+  const program = await buildDeviceTest();
+  const cuda = await cudaLibtorch();
+  await cargoTests(libraries.get(usual), cuda);
+  await onDevice(program);
+  say('test:cuda: passed');
+}
+
+function checkArchitectures(library) {
+  const found = architectures(library);
+  const list = Object.entries(found).map(([name, count]) => `${name} in ${count}`);
+  say(`${library}: fat binaries with ${list.join(', ')}`);
+  const most = Math.max(...Object.values(found));
+  const missing = expected.filter((name) => found[name] !== most);
+  if (missing.length > 0) throw new Error(`${library} lacks code for ${missing.join(', ')}`);
+}
+
+/** The libraries of the full CUDA libtorch. */
+async function cudaLibtorch() {
+  const dist = (path) => import(pathToFileURL(join(root, 'dist', 'native', path)).href);
+  const { setUp } = await dist('setup/index.js');
+  const note = (line) => say(`libtorch: ${line}`);
+  const { path } = await setUp({ device: 'cuda' }, { note, progress: () => {} });
+  return join(path, 'lib');
+}
+
+/** The tests of torch-ext's `cuda` module, with those that open the library. */
+async function cargoTests(library, cuda) {
+  const environment = await buildEnvironment();
+  const env = {
+    ...environment,
+    LD_LIBRARY_PATH: `${cuda}:${environment.LD_LIBRARY_PATH}`,
+    FLATMIN_TEST_LIBTORCH_CUDA: cuda,
+    FLATMIN_TEST_CUDA_LIBRARY: dirname(library),
+  };
+  run('cargo', ['test', '--release', '-p', 'flatmin-torch-ext', '--lib', 'cuda::', '--', '--include-ignored'], env);
+}
+
+async function onDevice(program) {
+  const { hasNvidiaDriver } = await import(pathToFileURL(join(root, 'dist', 'native', 'driver.js')).href);
+  if (!hasNvidiaDriver()) {
+    say(`no GPU here: ${program} was built and not run`);
+    return;
+  }
+  const env = { ...process.env, LD_LIBRARY_PATH: join(await cudaToolkit(), 'lib') };
+  run(program, [], env);
+  const sanitizer = ['compute-sanitizer', '/usr/local/cuda/bin/compute-sanitizer'].find(answers);
+  if (sanitizer === undefined) {
+    say('compute-sanitizer was not found; the kernels ran without it');
+    return;
+  }
+  for (const tool of ['memcheck', 'racecheck', 'initcheck', 'synccheck']) {
+    run(sanitizer, ['--tool', tool, '--error-exitcode', '1', program], env);
+  }
+}
+
+function answers(program) {
+  return spawnSync(program, ['--version']).status === 0;
+}
+
+main().catch((error) => {
+  say(error.message);
+  process.exitCode = 1;
+});
