@@ -317,7 +317,7 @@ impl Optimizer {
         Ok(())
     }
 
-    fn check_engine(&self, model: &Model) -> Result<()> {
+    pub(crate) fn check_engine(&self, model: &Model) -> Result<()> {
         if self.engine == model.engine() {
             return Ok(());
         }

@@ -40,6 +40,7 @@ impl Optimizer {
     /// Steps on the device as a whole; None where this optimizer or model goes another way.
     pub(crate) fn step_on_device(&mut self, model: &mut Model, job: &Job<'_>) -> Result<Option<StepOutcome>> {
         let Engine::Cuda(place) = model.engine() else { return Ok(None) };
+        self.check_engine(model)?;
         let plan = self.plan().unwrap_or(Plan::Plain);
         let begun = self.phase() != Phase::Clean || model.parameters().gradients()?.any();
         if begun || !self.fits_device(job.options) || !matches!(plan, Plan::Both | Plan::Plain) {
@@ -122,7 +123,7 @@ fn queue(memory: &Memory, optimizer: &mut Optimizer, model: &mut Model, job: &Jo
     }
     descend(memory, optimizer, model, last, plan)?;
     let staged = model.buffers().staged_passes();
-    if let Some(statistics) = model.buffers().staged_arena() {
+    if let Some(statistics) = model.buffers().staged_arena().filter(|arena| arena.numel() > 0) {
         memory.update(model).commit(model.buffers().arena(), statistics)?;
     }
     model.parameters().clear_gradients();
