@@ -20,6 +20,7 @@ const begin = (resumedFrom: string | null = null): StartEvent => ({
   epochs: 9,
   stepsPerEpoch: 1,
   stepsDone: 0,
+  device: 'cpu',
   parameters: 1,
   seed: 0,
   resumedFrom,

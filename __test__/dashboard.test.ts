@@ -59,6 +59,7 @@ function get(url: string | URL, options: RequestOptions = {}): Promise<Answer> {
 
 const START = {
   ...{ type: 'start', runDir: null, steps: 20, epochs: 2, stepsPerEpoch: 10, stepsDone: 0, parameters: 9, seed: 1 },
+  device: 'cpu',
   resumedFrom: null,
 };
 

@@ -22,6 +22,7 @@ beforeEach(() => {
     threads: 2,
     cpuCapability: 'AVX2',
     cudaDevices: 0,
+    gpus: [],
     addonVersion: '0.1.0',
   };
   world = {
@@ -101,6 +102,38 @@ describe('the diagnosis', () => {
       state: 'note',
       value: 'H200 (143771 MiB), driver 580.1',
       fix: expect.stringContaining('--device cuda'),
+    });
+  });
+});
+
+describe('the diagnosis of a GPU', () => {
+  const driver = () => ({ driver: '580.1', gpus: [{ name: 'H200', memory: '143771 MiB' }] });
+  const libtorch = (libraries: string[]) => ({
+    ...world.env,
+    FLATMIN_LIBTORCH: writeLibtorch(join(root, 'gpu'), torchVersion, libraries),
+  });
+  const probe = (info: object) => (device: 'cpu' | 'cuda') => {
+    const { probe } = world;
+    const report = probe(device);
+    return report.ok ? { ...report, info: { ...report.info, ...info } } : report;
+  };
+  const env = () => libtorch(['libtorch_cpu.so', 'libtorch_cuda.so']);
+
+  it('loads with CUDA and shows what it found', () => {
+    const seen = { cudaDevices: 1, gpus: ['NVIDIA H200 (139.8 GiB)'], cudaLibrary: '/x/libflatmin_cuda_torch2.13.so' };
+    expect(finding('Loading', { gpu: driver, env: env(), probe: probe(seen) })).toMatchObject({
+      state: 'ok',
+      value: expect.stringContaining('NVIDIA H200 (139.8 GiB)'),
+    });
+  });
+
+  it.each([
+    ['no CUDA library', { cudaDevices: 1, cudaLibraryProblem: 'there is none' }, /CUDA library: there is none/],
+    ['no GPU that libtorch can use', { cudaDevices: 0 }, /driver 580/],
+  ])('notes %s', (_, seen, fix) => {
+    expect(finding('Loading', { gpu: driver, env: env(), probe: probe(seen) })).toMatchObject({
+      state: 'note',
+      fix: expect.stringMatching(fix),
     });
   });
 });

@@ -46,6 +46,7 @@ function makeRun(
       epochs,
       stepsPerEpoch: 8,
       stepsDone: 0,
+      device: 'cpu',
       parameters: 99,
       seed,
       resumedFrom: null,

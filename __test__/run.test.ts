@@ -14,6 +14,7 @@ const start: TrainEvent = {
   epochs: 2,
   stepsPerEpoch: 2,
   stepsDone: 0,
+  device: 'cpu',
   parameters: 1,
   seed: 0,
   resumedFrom: null,

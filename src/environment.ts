@@ -13,6 +13,8 @@ export interface Environment {
   readonly torch: string;
   readonly cpuCapability: string;
   readonly threads: number;
+  /** GPUs that libtorch can use, where it was loaded for them. */
+  readonly gpu?: string;
 }
 
 /** Describes this machine and the loaded native side. */
@@ -29,5 +31,6 @@ export function describeEnvironment(): Environment {
     torch: info.torchVersion,
     cpuCapability: info.cpuCapability,
     threads: info.threads,
+    ...(info.gpus.length > 0 && { gpu: info.gpus.join(', ') }),
   };
 }

@@ -42,6 +42,8 @@ export interface StartEvent {
   stepsDone: number;
   /** Trainable numbers of the model. */
   parameters: number;
+  /** Where it trains: `cpu` or `cuda:N`. */
+  device: string;
   seed: number;
   /** Checkpoint from which the run goes on, or null. */
   resumedFrom: string | null;
@@ -78,6 +80,8 @@ export interface StepEvent {
   dataSeconds: number;
   /** Steps left out because a gradient was not finite. */
   skippedSteps: number;
+  /** The most that tensors have taken of the GPU's memory so far. */
+  deviceMemoryBytes?: number;
 }
 
 /** An epoch is over, its evaluations included. */
@@ -106,6 +110,10 @@ export interface EpochEvent {
   dataSeconds: number;
   /** Resident memory of the process; null where the system does not tell. */
   memoryBytes: number | null;
+  /** The most that tensors have taken of the GPU's memory so far. */
+  deviceMemoryBytes?: number;
+  /** On a GPU, why steps are not replayed from CUDA graphs. */
+  eager?: string;
   skippedSteps: number;
   /** Training images that could not be read or decoded since the data set was opened. */
   badImages: number;

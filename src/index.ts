@@ -43,6 +43,7 @@ export type { ModelSpec } from './model-spec.js';
 export type { LayerSummary, ModelSummary } from './model-summary.js';
 export * as models from './models.js';
 export { Adam, AdamW, type Optimizer, type PassInfo, type Rounding, SGD, type StepInfo } from './optimizer.js';
+export type { DeviceName } from './options/fields.js';
 export type {
   AdamOptions,
   AdamWOptions,
@@ -100,7 +101,6 @@ export type {
   WSAMOptions,
   ZooOptions,
 } from './options/index.js';
-export type { DeviceName } from './options/fields.js';
 export { asamPresets, samPresets } from './options/presets.js';
 export type { GroupSettings, ParameterGroup } from './parameter-group.js';
 export type { Run } from './run.js';

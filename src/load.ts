@@ -8,9 +8,7 @@ import { device, positiveInteger } from './options/fields.js';
 import { parseOptions } from './options/parse.js';
 
 const loadSchema = z.strictObject({
-  device: device
-    .optional()
-    .describe('Where models live that name no device: auto, cpu, cuda or cuda:N (default: cpu)'),
+  device: device.optional().describe('Where models live that name no device: auto, cpu, cuda or cuda:N (default: cpu)'),
   threads: positiveInteger.max(1024).optional().describe('Threads of the computation (default: one per core)'),
 });
 

@@ -11,6 +11,12 @@ export interface NativeInfo {
   readonly cpuCapability: string;
   /** GPUs that torch can use; 0 where its CUDA part is not loaded. */
   readonly cudaDevices: number;
+  /** Name and memory of each, where the CUDA library can tell. */
+  readonly gpus: string[];
+  /** The file of the CUDA library in use. */
+  readonly cudaLibrary?: string;
+  /** Why there is none, where libtorch_cuda is loaded. */
+  readonly cudaLibraryProblem?: string;
   readonly addonVersion: string;
 }
 
@@ -292,7 +298,7 @@ export interface BindingBenchStatic {
 
 /** Everything the addon exports. */
 export interface Binding {
-  load(options: { threads?: number }): void;
+  load(options: { threads?: number; cudaLibraries?: string }): void;
   info(): NativeInfo;
   zooNames(): string[];
   zooSpec(name: string, options: object): object;

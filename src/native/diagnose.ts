@@ -185,12 +185,19 @@ function gpuFinding({ driver, gpus }: GpuReport, libtorch: Attempt<Found>): Find
 function loadFinding(outcome: ProbeOutcome): Finding {
   const name = 'Loading';
   if (outcome.ok) {
-    const { torchVersion: torch, threads, cpuCapability, cudaDevices } = outcome.info;
-    return {
-      name,
-      state: 'ok',
-      value: `libtorch ${torch} and the addon work; ${cpuCapability}, ${threads} threads, ${cudaDevices === 0 ? 'no GPU' : `GPUs: ${cudaDevices}`}`,
-    };
+    const { torchVersion: torch, threads, cpuCapability, cudaDevices, gpus, cudaLibraryProblem } = outcome.info;
+    const devices = gpus.length > 0 ? gpus.join(', ') : cudaDevices === 0 ? 'no GPU' : `GPUs: ${cudaDevices}`;
+    const value = `libtorch ${torch} and the addon work; ${cpuCapability}, ${threads} threads, ${devices}`;
+    if (cudaLibraryProblem !== undefined) {
+      const fix = `steps on the GPU are slower without the CUDA library: ${cudaLibraryProblem}`;
+      return { name, state: 'note', value, fix };
+    }
+    if (outcome.device === 'cuda' && cudaDevices === 0) {
+      const fix =
+        'libtorch finds no GPU that it can use: it needs driver 580 or later; CUDA_VISIBLE_DEVICES may hide GPUs';
+      return { name, state: 'note', value, fix };
+    }
+    return { name, state: 'ok', value };
   }
   const fix =
     outcome.code === 'crash'

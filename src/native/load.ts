@@ -2,7 +2,7 @@
 // part), then the addon. torch settles which devices it has when it is first asked, so nothing may ask it earlier.
 
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { FlatminError, fromNative } from '../errors.js';
 import type { DeviceName } from '../options/fields.js';
 import { type AddonFiles, nodeRequire } from './addon.js';
@@ -61,7 +61,10 @@ function load({ device: wanted = 'cpu', threads }: LoadOptions): Loaded {
   openLibtorch(files, libtorch, device);
   const binding = requireAddon(files.addon);
   try {
-    binding.load(threads === undefined ? {} : { threads });
+    binding.load({
+      ...(threads !== undefined && { threads }),
+      ...(device === 'cuda' && { cudaLibraries: dirname(files.addon) }),
+    });
   } catch (error) {
     throw fromNative(error);
   }

@@ -129,6 +129,17 @@ impl Dataset {
         &self.store.name
     }
 
+    /// The bytes of all images in order, `[len, height, width, channels]`, 255 is white; `None` where they do not lie in memory
+    /// as bytes of this size.
+    pub fn bytes(&self) -> Option<Vec<u8>> {
+        let Content::Pixels { shape, pixels: Pixels::U8(values), .. } = &self.store.content else { return None };
+        if self.frame != Frame::of(*shape) {
+            return None;
+        }
+        let elements = shape.elements();
+        Some(self.images.iter().flat_map(|&image| &values[image as usize * elements..][..elements]).copied().collect())
+    }
+
     /// Number of images, at least 1.
     #[allow(clippy::len_without_is_empty)] // a set without images cannot be made
     pub fn len(&self) -> usize {

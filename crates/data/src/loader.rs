@@ -64,6 +64,13 @@ struct Core {
     pool: Pool,
 }
 
+impl Core {
+    /// `None`: in order.
+    fn order(&self, epoch: u64) -> Option<Vec<u32>> {
+        self.shuffle.then(|| Stream::new(self.seed, Purpose::Order, epoch, 0).permutation(self.set.len()))
+    }
+}
+
 impl Loader {
     /// Errors with `ERR_FLATMIN_OPTION` on options out of range, and when `drop_last` would leave no
     /// batch at all.
@@ -112,6 +119,15 @@ impl Loader {
 
     pub fn dataset(&self) -> &Dataset {
         &self.core.set
+    }
+
+    /// Positions in the set in the order in which an epoch shows them.
+    pub fn order(&self, epoch: u64) -> Vec<u32> {
+        self.core.order(epoch).unwrap_or_else(|| (0..self.core.set.len() as u32).collect())
+    }
+
+    pub fn batch_size(&self) -> usize {
+        self.core.batch_size
     }
 
     /// The batches of this epoch from number `start_batch` on (0: all); the same ones as an epoch
@@ -176,9 +192,8 @@ impl Worker {
     }
 
     fn begin(&mut self, epoch: u64) {
-        let Core { set, shuffle, seed, .. } = &*self.core;
         self.epoch = epoch;
-        self.order = shuffle.then(|| Stream::new(*seed, Purpose::Order, epoch, 0).permutation(set.len()));
+        self.order = self.core.order(epoch);
     }
 
     /// Batch `number`, counted from the beginning of the first epoch.

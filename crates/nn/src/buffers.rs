@@ -132,7 +132,7 @@ impl BufferArena {
     }
 
     /// Passes staged since the last commit.
-    pub(crate) fn staged_passes(&self) -> i64 {
+    pub fn staged_passes(&self) -> i64 {
         self.staged_passes.get()
     }
 
@@ -153,6 +153,17 @@ impl BufferArena {
             return;
         }
         std::mem::swap(&mut self.committed, &mut self.staged);
+        self.count(passes);
+    }
+
+    /// The staged statistics, laid out as [`Self::arena`]; None while no pass has staged any.
+    pub fn staged_arena(&self) -> Option<&Tensor> {
+        (self.staged_passes.get() > 0).then_some(&self.staged.arena)
+    }
+
+    /// As [`Self::commit`], by a caller who copies them: what so many passes staged now lies in [`Self::arena`].
+    pub fn count(&mut self, passes: i64) {
+        self.staged_passes.set(0);
         for (count, _) in self.batches_tracked.iter_mut().zip(&self.frozen).filter(|(_, frozen)| !**frozen) {
             *count += passes;
         }

@@ -1,33 +1,75 @@
-//! What computes a model, and where: kernels of our own on the CPU, or libtorch's operations on any device.
+//! What computes a model, and where: kernels of our own on the CPU, libtorch's operations on any device, or both on a GPU.
 
+use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
+use flatmin_torch_ext::cuda::{Cuda, Place};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tch::Device;
 
 use crate::error::Error;
 
 /// Written `cpu` or `cuda:0`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Default)]
 pub enum Engine {
     /// Fused layers and update kernels of our own.
     #[default]
     Cpu,
     /// libtorch's operations alone. On the CPU that is what tests hold the others to.
     Torch(Device),
+    /// libtorch's operations, and for whole steps the kernels of the CUDA library; in tests their twin on the CPU.
+    Cuda(Place),
+}
+
+static LIBRARY: OnceLock<Cuda> = OnceLock::new();
+
+/// Lets engines on GPUs use the kernels of the CUDA library from now on.
+pub fn use_cuda_library(cuda: Cuda) {
+    // A second library would be the same one.
+    let _ = LIBRARY.set(cuda);
+}
+
+/// The CUDA library, if it is in use.
+pub fn cuda_library() -> Option<Cuda> {
+    LIBRARY.get().copied()
 }
 
 impl Engine {
     /// The fastest on a device.
     pub fn on(device: Device) -> Self {
-        if device == Device::Cpu { Self::Cpu } else { Self::Torch(device) }
+        match (device, cuda_library()) {
+            (Device::Cpu, _) => Self::Cpu,
+            (Device::Cuda(index), Some(cuda)) => Self::Cuda(cuda.place(index)),
+            (device, _) => Self::Torch(device),
+        }
     }
 
     pub fn device(self) -> Device {
         match self {
             Self::Cpu => Device::Cpu,
             Self::Torch(device) => device,
+            Self::Cuda(place) => place.device(),
         }
+    }
+}
+
+impl PartialEq for Engine {
+    fn eq(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other) && self.device() == other.device()
+    }
+}
+
+impl Eq for Engine {}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self {
+            Self::Cpu => "Cpu",
+            Self::Torch(_) => "Torch",
+            Self::Cuda(_) => "Cuda",
+        };
+        write!(formatter, "{kind}({})", device_name(self.device()))
     }
 }
 

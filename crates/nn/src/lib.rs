@@ -24,7 +24,7 @@ pub mod zoo;
 pub use arena::{ALIGNMENT, Gradients, MemoryFormat, ParamKind, ParamSpec, ParameterArena, Segment};
 pub use buffers::{BufferArena, RunningStatistics};
 pub use dtype::Dtype;
-pub use engine::{Engine, device_name};
+pub use engine::{Engine, cuda_library, device_name, use_cuda_library};
 pub use error::{Error, Result};
 pub use layers::{Pass, Statistics};
 pub use load_options::LoadOptions;

@@ -33,6 +33,7 @@ pub struct Model {
     rows: Vec<LayerSummary>,
     statistics: Statistics,
     fused: bool,
+    random: bool,
 }
 
 impl Model {
@@ -61,8 +62,9 @@ impl Model {
         let positions = plan.parameters.iter().filter_map(|param| parameters.position(&param.name)).collect();
         let buffers = BufferArena::new(&plan.norms, dtype)?;
         let statistics = Statistics::Stage;
-        let (entries, rows, network) = (plan.entries, plan.rows, Network::Layers(nodes));
-        let model = Self { spec, parameters, buffers, network, positions, entries, rows, statistics, fused: true };
+        let (entries, rows, network, random) = (plan.entries, plan.rows, Network::Layers(nodes), plan.drawing > 0);
+        let model =
+            Self { spec, parameters, buffers, network, positions, entries, rows, statistics, fused: true, random };
         Ok((model, plan.inits))
     }
 
@@ -76,7 +78,7 @@ impl Model {
     ) -> Self {
         let (rows, positions) = (vec![script.row(&spec, &parameters)], script.positions().to_vec());
         let (network, statistics) = (Network::Script(script), Statistics::Stage);
-        Self { spec, parameters, buffers, network, positions, entries, rows, statistics, fused: true }
+        Self { spec, parameters, buffers, network, positions, entries, rows, statistics, fused: true, random: true }
     }
 
     /// Another model of the same architecture, dtype and engine, with the same parts frozen; its values are still to be set.
@@ -224,6 +226,11 @@ impl Model {
         self.fused
     }
 
+    /// Whether training passes draw random numbers (of a TorchScript module nobody knows).
+    pub fn is_random(&self) -> bool {
+        self.random
+    }
+
     /// Makes the running statistics that passes staged real.
     pub fn commit_statistics(&mut self) {
         self.buffers.commit();
@@ -259,7 +266,8 @@ impl Model {
             buffers: &self.buffers,
             pass,
             dtype: self.dtype(),
-            fused: self.fused && self.engine() == Engine::Cpu,
+            engine: self.engine(),
+            fused: self.fused,
         }
     }
 

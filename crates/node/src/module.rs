@@ -1,6 +1,10 @@
 //! Functions of the module: preparing libtorch, what was loaded, and the model zoo.
 
-use flatmin_nn::{Dtype, ModelSpec, Summary, zoo};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use flatmin_nn::{Dtype, ModelSpec, Summary, cuda_library, use_cuda_library, zoo};
+use flatmin_torch_ext::cuda::{Cuda, file_name};
 use flatmin_torch_ext::{configure, cpu_capability, num_threads, set_num_threads, torch_version};
 use napi_derive::napi;
 use serde::Deserialize;
@@ -14,13 +18,28 @@ use crate::json::{self, options_or_default, to_json};
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct LoadOptions {
     threads: Option<i32>,
+    cuda_libraries: Option<PathBuf>,
 }
 
-/// Prepares libtorch for training. May be called again, to change the number of threads.
-#[napi(ts_args_type = "options?: { threads?: number }")]
+/// The CUDA library in use, or why there is none; unset until the CUDA part of libtorch was loaded.
+static CUDA_LIBRARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+
+/// Without the library, GPUs compute with libtorch's operations alone: slower, so it is said and no error.
+fn open_cuda_library(folder: &Path) -> Result<PathBuf, String> {
+    let cuda = Cuda::open(folder).map_err(|error| error.to_string())?;
+    use_cuda_library(cuda);
+    Ok(folder.join(file_name()))
+}
+
+/// Prepares libtorch for training. May be called again, to change the number of threads. `cudaLibraries` is the folder of the
+/// CUDA library, once libtorch_cuda is loaded.
+#[napi(ts_args_type = "options?: { threads?: number, cudaLibraries?: string }")]
 pub fn load(options: Option<Value>) -> napi::Result<()> {
-    let LoadOptions { threads } = options_or_default("load", options)?;
+    let LoadOptions { threads, cuda_libraries } = options_or_default("load", options)?;
     configure();
+    if let Some(folder) = cuda_libraries {
+        CUDA_LIBRARY.get_or_init(|| open_cuda_library(&folder));
+    }
     let Some(threads) = threads else { return Ok(()) };
     if !(1..=1024).contains(&threads) {
         return Err(wrong_option("threads", threads, "a whole number from 1 to 1024"));
@@ -44,18 +63,38 @@ pub struct NativeInfo {
     pub cpu_capability: String,
     /// GPUs that torch can use; 0 where its CUDA part is not loaded.
     pub cuda_devices: i64,
+    /// Name and memory of each, where the CUDA library can tell.
+    pub gpus: Vec<String>,
+    /// The file of the CUDA library in use.
+    pub cuda_library: Option<String>,
+    /// Why there is none, where libtorch_cuda is loaded.
+    pub cuda_library_problem: Option<String>,
     pub addon_version: String,
 }
 
 #[napi]
 pub fn info() -> NativeInfo {
+    let cuda_devices = if tch::Cuda::is_available() { tch::Cuda::device_count() } else { 0 };
+    let (library, problem) = match CUDA_LIBRARY.get() {
+        None => (None, None),
+        Some(Ok(path)) => (Some(path.to_string_lossy().into_owned()), None),
+        Some(Err(problem)) => (None, Some(problem.clone())),
+    };
     NativeInfo {
+        gpus: (0..cuda_devices as usize).filter_map(gpu).collect(),
+        cuda_library: library,
+        cuda_library_problem: problem,
         torch_version: torch_version().to_owned(),
         threads: num_threads(),
         cpu_capability: cpu_capability().to_owned(),
-        cuda_devices: if tch::Cuda::is_available() { tch::Cuda::device_count() } else { 0 },
+        cuda_devices,
         addon_version: env!("CARGO_PKG_VERSION").to_owned(),
     }
+}
+
+fn gpu(index: usize) -> Option<String> {
+    let properties = cuda_library()?.properties(index).ok()?;
+    Some(format!("{} ({:.1} GiB)", properties.name, properties.memory as f64 / f64::from(1u32 << 30)))
 }
 
 /// Names of the models that `zooSpec` knows.

@@ -2,11 +2,13 @@
 
 use flatmin_nn::ParameterArena;
 use flatmin_torch_ext::cpu::AdamStep;
+use flatmin_torch_ext::cuda;
 use tch::Tensor;
 
-use crate::base::BaseOptimizer;
+use crate::base::{BaseOptimizer, DeviceDescent};
 use crate::config::Decay;
 use crate::error::Result;
+use crate::group::Group;
 use crate::kernels::{self, Moments};
 use crate::mix::Mix;
 use crate::setting::Setting;
@@ -49,11 +51,26 @@ impl BaseOptimizer for Adam {
                 decoupled: self.decoupled || setting.decay == Decay::Decoupled,
             })
             .collect();
-        for (position, count) in self.counts.iter_mut().enumerate() {
-            *count += u64::from(gradient.is_present(position));
-        }
+        self.count(setting, &|position| gradient.is_present(position));
         let moments = Moments { first: &self.first_moment, second: &self.second_moment };
         kernels::adam(setting.layout, setting.parameters, gradient, moments, &steps, &self.counts)
+    }
+
+    fn descend_on_device(&mut self, setting: &Setting<'_>, descent: &DeviceDescent<'_>) -> Result<()> {
+        let DeviceDescent { update, gradient, groups, counts } = descent;
+        let decoupled = self.decoupled || setting.decay == Decay::Decoupled;
+        Ok(update.adam(gradient, groups, (&self.first_moment, &self.second_moment), counts, decoupled)?)
+    }
+
+    fn device_options(&self, setting: &Setting<'_>, group: &Group) -> cuda::Group {
+        let (beta1, beta2) = (self.betas[0] * setting.factors.momentum, self.betas[1]);
+        cuda::Group { beta1, beta2, eps: self.eps, ..setting.device_options(group) }
+    }
+
+    fn count(&mut self, _setting: &Setting<'_>, is_present: &dyn Fn(usize) -> bool) {
+        for (position, count) in self.counts.iter_mut().enumerate() {
+            *count += u64::from(is_present(position));
+        }
     }
 
     fn arenas(&self) -> Vec<(&'static str, &Tensor)> {

@@ -1,11 +1,13 @@
 //! What every base optimizer can do: one descent write over the arenas, and give its state away for a checkpoint.
 
 use flatmin_nn::ParameterArena;
+use flatmin_torch_ext::cuda::{self, Groups, Update};
 use tch::Tensor;
 
 use crate::adam::Adam;
 use crate::config::BaseConfig;
 use crate::error::Result;
+use crate::group::Group;
 use crate::mix::Mix;
 use crate::setting::Setting;
 use crate::sgd::Sgd;
@@ -14,6 +16,15 @@ use crate::sgd::Sgd;
 pub trait BaseOptimizer: Send {
     /// Steps the master weights of every parameter that has a gradient and sets working = master everywhere.
     fn descend(&mut self, setting: &Setting<'_>, gradient: &Mix<'_>) -> Result<()>;
+
+    /// Queues the same step on a device, to be taken unless the record says that it is skipped. Counts nothing.
+    fn descend_on_device(&mut self, setting: &Setting<'_>, descent: &DeviceDescent<'_>) -> Result<()>;
+
+    /// Options of a group as the device's kernels read them.
+    fn device_options(&self, setting: &Setting<'_>, group: &Group) -> cuda::Group;
+
+    /// Counts a step of the segments that have a gradient.
+    fn count(&mut self, setting: &Setting<'_>, is_present: &dyn Fn(usize) -> bool);
 
     /// State arenas by name, with the offsets of the parameter arena.
     fn arenas(&self) -> Vec<(&'static str, &Tensor)>;
@@ -27,9 +38,30 @@ pub trait BaseOptimizer: Send {
     fn set_counts(&mut self, counts: Vec<u64>);
 }
 
+/// What a descent on a device reads and writes.
+pub struct DeviceDescent<'a> {
+    pub update: Update<'a>,
+    pub gradient: cuda::Blend<'a>,
+    pub groups: &'a Groups,
+    /// Steps of each segment, int64.
+    pub counts: &'a Tensor,
+}
+
 impl BaseOptimizer for Box<dyn BaseOptimizer> {
     fn descend(&mut self, setting: &Setting<'_>, gradient: &Mix<'_>) -> Result<()> {
         (**self).descend(setting, gradient)
+    }
+
+    fn descend_on_device(&mut self, setting: &Setting<'_>, descent: &DeviceDescent<'_>) -> Result<()> {
+        (**self).descend_on_device(setting, descent)
+    }
+
+    fn device_options(&self, setting: &Setting<'_>, group: &Group) -> cuda::Group {
+        (**self).device_options(setting, group)
+    }
+
+    fn count(&mut self, setting: &Setting<'_>, is_present: &dyn Fn(usize) -> bool) {
+        (**self).count(setting, is_present);
     }
 
     fn arenas(&self) -> Vec<(&'static str, &Tensor)> {

@@ -6,6 +6,7 @@ mod averaging;
 mod base;
 mod combine;
 mod config;
+mod device_step;
 mod error;
 mod group;
 mod kernels;
@@ -25,6 +26,7 @@ pub use config::{
     Adaptive, BallConfig, BaseConfig, BatchNormPolicy, Clip, Decay, GroupConfig, MaskBy, Masks, MetricsFrom,
     OptimizerConfig, PNorm, ParameterKind, Perturb, Reduction, Restore, Scale, SharpnessConfig, Variant,
 };
+pub use device_step::Recorded;
 pub use error::{Error, Result};
 pub use group::{Factors, Group};
 pub use loss::{Loss, Target};

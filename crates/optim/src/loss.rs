@@ -87,6 +87,11 @@ impl Loss {
         }
     }
 
+    /// Whether classes have weights of their own.
+    pub fn has_class_weights(&self) -> bool {
+        self.class_weights().is_some()
+    }
+
     fn class_weights(&self) -> Option<&[f64]> {
         match self {
             Self::CrossEntropy { class_weights, .. } | Self::Focal { class_weights, .. } => class_weights.as_deref(),
@@ -180,6 +185,13 @@ impl Target {
             Self::Classes(labels) => Self::Classes(labels.f_to_device(device)?),
             Self::Dense(values) => Self::Dense(values.f_to_device(device)?),
         })
+    }
+
+    /// Class indices or values.
+    pub fn tensor(&self) -> &Tensor {
+        match self {
+            Self::Classes(tensor) | Self::Dense(tensor) => tensor,
+        }
     }
 
     /// The entries `start..start + len` of the batch.

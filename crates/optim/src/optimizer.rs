@@ -8,6 +8,7 @@ use tch::Tensor;
 use crate::base::{self, BaseOptimizer};
 use crate::combine::clipped;
 use crate::config::{BaseConfig, BatchNormPolicy, OptimizerConfig, SharpnessConfig};
+use crate::device_step::{DeviceStep, Recorded, Traces};
 use crate::error::{Error, Result};
 use crate::group::{Factors, Group};
 use crate::kernels;
@@ -61,6 +62,8 @@ pub struct Optimizer {
     ascents: u64,
     pub(crate) steps: u64,
     pub(crate) skipped: u64,
+    /// What whole steps keep on a device, once there was one.
+    device_step: Option<Box<DeviceStep>>,
 }
 
 impl Optimizer {
@@ -94,6 +97,7 @@ impl Optimizer {
             ascents: 0,
             steps: 0,
             skipped: 0,
+            device_step: None,
         };
         model.set_statistics(optimizer.statistics_at_w());
         Ok(optimizer)
@@ -313,7 +317,7 @@ impl Optimizer {
         Ok(())
     }
 
-    fn check_engine(&self, model: &Model) -> Result<()> {
+    pub(crate) fn check_engine(&self, model: &Model) -> Result<()> {
         if self.engine == model.engine() {
             return Ok(());
         }
@@ -394,8 +398,56 @@ impl Optimizer {
         model.set_statistics(self.statistics_at_w());
     }
 
+    /// Whether whole steps on a GPU run as recorded graphs; None where they cannot be, and before the first.
+    pub fn recorded(&self) -> Option<Recorded> {
+        self.device_step.as_ref()?.recorded()
+    }
+
+    pub(crate) fn take_device_step(&mut self) -> Option<Box<DeviceStep>> {
+        self.device_step.take()
+    }
+
+    pub(crate) fn put_device_step(&mut self, step: Box<DeviceStep>) {
+        self.device_step = Some(step);
+    }
+
+    /// Counts what a device has done.
+    pub(crate) fn count_device_step(&mut self, model: &mut Model, taken: bool, traces: &Traces) {
+        if taken {
+            let (base, setting) = self.base_and_setting(model.parameters());
+            base.count(&setting, &|position| traces.present[position]);
+            model.buffers_mut().count(traces.staged);
+            self.steps += 1;
+        } else {
+            self.skipped += 1;
+        }
+        self.leave_step(model);
+    }
+
+    /// The base optimizer, and what it works on.
+    pub(crate) fn base_and_setting<'a>(
+        &'a mut self,
+        parameters: &'a ParameterArena,
+    ) -> (&'a mut dyn BaseOptimizer, Setting<'a>) {
+        let attempt = self.attempt();
+        let setting = setting(parameters, &self.config, &self.layout, &self.groups, self.factors, attempt);
+        let base: &mut dyn BaseOptimizer = match &mut self.wrapped {
+            Wrapped::Plain(base) => base,
+            Wrapped::Sam(sam) => sam.base_mut(),
+        };
+        (base, setting)
+    }
+
+    /// The cut with the geometry of the perturbation, if there is one.
+    pub(crate) fn ascent_layout(&self) -> &Layout {
+        match &self.wrapped {
+            Wrapped::Plain(_) => &self.layout,
+            Wrapped::Sam(sam) => &sam.layout,
+        }
+    }
+
     /// What the first pass of the next step does with running statistics.
-    fn statistics_at_w(&self) -> Statistics {
+    pub(crate) fn statistics_at_w(&self) -> Statistics {
         match self.sharpness() {
             Some(SharpnessConfig { batch_norm: BatchNormPolicy::Frozen, .. }) => Statistics::Frozen,
             Some(sharpness) if sharpness.ascent_fraction < 1.0 && self.plan() == Some(Plan::Both) => Statistics::Ignore,
@@ -404,7 +456,7 @@ impl Optimizer {
     }
 
     /// What passes after an ascent do with running statistics.
-    fn statistics_at_w_plus_eps(&self, plan: Plan) -> Statistics {
+    pub(crate) fn statistics_at_w_plus_eps(&self, plan: Plan) -> Statistics {
         let Some(sharpness) = self.sharpness() else { return Statistics::Stage };
         match (plan, sharpness.batch_norm) {
             (_, BatchNormPolicy::Frozen) => Statistics::Frozen,

@@ -2,6 +2,7 @@
 
 use flatmin_nn::{Gradients, ParameterArena};
 use flatmin_torch_ext::cpu::Layout;
+use flatmin_torch_ext::cuda;
 
 use crate::config::{Clip, Decay};
 use crate::group::{Factors, Group};
@@ -38,6 +39,21 @@ impl Setting<'_> {
 
     pub fn lr(&self, group: &Group) -> f64 {
         group.lr * self.factors.lr
+    }
+
+    /// SGD's.
+    pub fn momentum(&self, group: &Group) -> f64 {
+        group.momentum.unwrap_or(0.0) * self.factors.momentum
+    }
+
+    /// What every base optimizer has of a group's options on a device.
+    pub fn device_options(&self, group: &Group) -> cuda::Group {
+        cuda::Group {
+            rho: group.rho.unwrap_or(0.0) * self.factors.rho,
+            lr: self.lr(group),
+            weight_decay: self.weight_decay(group),
+            ..cuda::Group::default()
+        }
     }
 
     /// The radii in force, by group; 0 for a group that is not perturbed.

@@ -2,11 +2,13 @@
 
 use flatmin_nn::ParameterArena;
 use flatmin_torch_ext::cpu::SgdStep;
+use flatmin_torch_ext::cuda;
 use tch::Tensor;
 
-use crate::base::BaseOptimizer;
+use crate::base::{BaseOptimizer, DeviceDescent};
 use crate::config::Decay;
 use crate::error::Result;
+use crate::group::Group;
 use crate::kernels;
 use crate::mix::Mix;
 use crate::setting::Setting;
@@ -40,7 +42,7 @@ impl BaseOptimizer for Sgd {
             .iter()
             .map(|group| SgdStep {
                 lr: group.lr * setting.factors.lr,
-                momentum: group.momentum.unwrap_or(0.0) * setting.factors.momentum,
+                momentum: setting.momentum(group),
                 dampening: self.dampening,
                 weight_decay: setting.weight_decay(group),
                 decoupled: setting.decay == Decay::Decoupled,
@@ -52,12 +54,29 @@ impl BaseOptimizer for Sgd {
         }
         let first: Vec<bool> = self.counts.iter().map(|&count| count == 0).collect();
         kernels::sgd(setting.layout, setting.parameters, gradient, self.momentum.as_ref(), &steps, &first)?;
+        self.count(setting, &|position| gradient.is_present(position));
+        Ok(())
+    }
+
+    fn descend_on_device(&mut self, setting: &Setting<'_>, descent: &DeviceDescent<'_>) -> Result<()> {
+        let DeviceDescent { update, gradient, groups, counts } = descent;
+        let uses_momentum = setting.groups.iter().any(|group| setting.momentum(group) != 0.0);
+        let (decoupled, nesterov) = (setting.decay == Decay::Decoupled, self.nesterov);
+        let momentum = if uses_momentum { Some(self.ensure_momentum(setting.parameters)?) } else { None };
+        Ok(update.sgd(gradient, groups, momentum, counts, decoupled, nesterov)?)
+    }
+
+    fn device_options(&self, setting: &Setting<'_>, group: &Group) -> cuda::Group {
+        let (momentum, dampening) = (setting.momentum(group), self.dampening);
+        cuda::Group { momentum, dampening, ..setting.device_options(group) }
+    }
+
+    fn count(&mut self, setting: &Setting<'_>, is_present: &dyn Fn(usize) -> bool) {
         for (position, (count, segment)) in self.counts.iter_mut().zip(setting.layout.segments()).enumerate() {
-            if gradient.is_present(position) && steps[segment.group].momentum != 0.0 {
+            if is_present(position) && setting.momentum(&setting.groups[segment.group]) != 0.0 {
                 *count += 1;
             }
         }
-        Ok(())
     }
 
     fn arenas(&self) -> Vec<(&'static str, &Tensor)> {

@@ -6,6 +6,7 @@ use serde::Serialize;
 use tch::{Kind, Tensor, no_grad};
 
 use crate::config::{Masks, MetricsFrom, Reduction, SharpnessConfig, Variant};
+use crate::device_step::Job;
 use crate::error::{Error, Result};
 use crate::loss::{Loss, Target};
 use crate::optimizer::{Optimizer, StepInfo};
@@ -80,6 +81,9 @@ pub fn train_step(
     let mut step = || {
         check_labels(model, images, target)?;
         let target = &target.on(images.device())?;
+        if let Some(outcome) = optimizer.step_on_device(model, &Job { images, target, loss, options })? {
+            return Ok(outcome);
+        }
         Batch { images, target, loss, options }.step(model, optimizer)
     };
     step().or_else(|error| {
@@ -98,7 +102,7 @@ fn check_labels(model: &Model, images: &Tensor, target: &Target) -> Result<()> {
 
 /// Which masks a pass draws: those of the step, or some of its own.
 #[derive(Clone, Copy)]
-struct PassNumber(u64);
+pub(crate) struct PassNumber(pub u64);
 
 const AT_W: PassNumber = PassNumber(0);
 
@@ -280,12 +284,13 @@ impl Batch<'_> {
         let losses = self.loss.of_samples(&logits, self.target)?;
         let mean = self.loss.mean(&losses, self.target)?;
         mean.f_backward()?;
-        Ok((outcome(&mean, &logits, self.target)?, Some(losses.f_detach()?)))
+        let (loss, correct) = (mean.f_double_value(&[])?, hits(&logits, self.target)?.f_int64_value(&[])?);
+        Ok((PassOutcome { loss, correct, count: self.len() }, Some(losses.f_detach()?)))
     }
 }
 
 impl StepOutcome {
-    fn new(
+    pub(crate) fn new(
         reported: PassOutcome,
         perturbed_loss: Option<f64>,
         sharpness: Option<f64>,
@@ -302,11 +307,11 @@ fn one_pass_outcome(only: PassOutcome, info: StepInfo) -> StepOutcome {
 
 /// What a backward pass leaves behind.
 #[derive(Clone, Copy)]
-struct Share<'a> {
+pub(crate) struct Share<'a> {
     /// Multiplies the gradients.
-    weight: f64,
+    pub weight: f64,
     /// The parameters that get one, by position; None: all.
-    inputs: Option<&'a [usize]>,
+    pub inputs: Option<&'a [usize]>,
 }
 
 const WHOLE: Share<'static> = Share { weight: 1.0, inputs: None };
@@ -319,6 +324,19 @@ fn one_pass(
     mask_seed: u64,
     share: Share<'_>,
 ) -> Result<PassOutcome> {
+    let (value, hits) = queue_pass(model, images, target, loss, mask_seed, share)?;
+    Ok(PassOutcome { loss: value.f_double_value(&[])?, correct: hits.f_int64_value(&[])?, count: images.size()[0] })
+}
+
+/// A pass whose mean loss and number of right answers are not waited for.
+pub(crate) fn queue_pass(
+    model: &Model,
+    images: &Tensor,
+    target: &Target,
+    loss: &Loss,
+    mask_seed: u64,
+    share: Share<'_>,
+) -> Result<(Tensor, Tensor)> {
     let logits = model.forward(images, Pass::Train { statistics: model.statistics(), mask_seed })?;
     let value = loss.apply(&logits, target)?;
     let weighted = match share.weight {
@@ -338,7 +356,7 @@ fn one_pass(
             }
         }
     }
-    outcome(&value, &logits, target)
+    Ok((value.f_detach()?, hits(&logits, target)?))
 }
 
 /// What a backward pass over all leaves does with each gradient.
@@ -351,12 +369,9 @@ fn accumulate(leaf: &Tensor, gradient: &Tensor) -> Result<()> {
     Ok(())
 }
 
-fn outcome(loss: &Tensor, logits: &Tensor, target: &Target) -> Result<PassOutcome> {
-    let hits = no_grad(|| -> Result<i64> {
-        let hits = logits.f_argmax(1, false)?.f_eq_tensor(&target.classes()?)?;
-        Ok(hits.f_sum(Kind::Int64)?.f_int64_value(&[])?)
-    })?;
-    Ok(PassOutcome { loss: loss.f_double_value(&[])?, correct: hits, count: logits.size()[0] })
+/// Rows whose largest logit is their class: int64, one number.
+fn hits(logits: &Tensor, target: &Target) -> Result<Tensor> {
+    no_grad(|| Ok(logits.f_argmax(1, false)?.f_eq_tensor(&target.classes()?)?.f_sum(Kind::Int64)?))
 }
 
 /// Parts of a batch: start and length.
@@ -365,14 +380,14 @@ fn parts(len: i64, size: i64) -> impl Iterator<Item = (i64, i64)> {
 }
 
 /// Which masks the pass after so many ascents draws.
-fn masks(sharpness: &SharpnessConfig, ascents: u64) -> u64 {
+pub(crate) fn masks(sharpness: &SharpnessConfig, ascents: u64) -> u64 {
     match sharpness.masks {
         Masks::Shared => 0,
         Masks::Fresh => ascents,
     }
 }
 
-fn pass_seed(step: u64, PassNumber(number): PassNumber) -> u64 {
+pub(crate) fn pass_seed(step: u64, PassNumber(number): PassNumber) -> u64 {
     if number == 0 { step } else { flatmin_torch_ext::cpu::split_mix(step, number) }
 }
 

@@ -1,10 +1,12 @@
-//! Engines compute the same steps: libtorch's operations, here on the CPU, against kernels of our own.
+//! Engines compute the same steps: libtorch's operations, and the CUDA library's kernels as their twin, both here on the CPU,
+//! against kernels of our own.
 
 mod common;
 
 use common::*;
 use flatmin_nn::{Dtype, Engine, Model};
 use flatmin_optim::{Optimizer, StepOutcome};
+use flatmin_torch_ext::cuda::Place;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
@@ -31,12 +33,18 @@ fn distance(a: &Tensor, b: &Tensor) -> f64 {
 }
 
 fn compare(dtype: Dtype, base: &Value, sharpness: &Value, tolerance: f64) {
-    let (own, torch) = (train(Engine::Cpu, dtype, base, sharpness), train(TORCH, dtype, base, sharpness));
+    compare_on(TORCH, dtype, base, sharpness, tolerance);
+}
+
+fn compare_on(engine: Engine, dtype: Dtype, base: &Value, sharpness: &Value, tolerance: f64) {
+    let (own, torch) = (train(Engine::Cpu, dtype, base, sharpness), train(engine, dtype, base, sharpness));
     for (own, torch) in own.0.iter().zip(&torch.0) {
         assert_eq!(own.finite, torch.finite);
         let differs = |a: f64, b: f64| (a - b).abs() > tolerance * a.abs().max(1e-3);
         assert!(!differs(own.reported.loss, torch.reported.loss), "{sharpness} {base}: {own:?} and {torch:?}");
         assert!(!differs(own.gradient_norm, torch.gradient_norm), "{sharpness} {base}: {own:?} and {torch:?}");
+        assert_eq!(own.reported.correct, torch.reported.correct);
+        assert_eq!(own.sharpness.is_some(), torch.sharpness.is_some(), "{sharpness} {base}");
     }
     assert_eq!(own.1.len(), torch.1.len());
     for ((name, own), (other, torch)) in own.1.iter().zip(&torch.1) {
@@ -69,28 +77,88 @@ fn every_base_optimizer_steps_alike() {
     }
 }
 
+/// The options that whole steps on a device know.
+fn whole_steps() -> Vec<Value> {
+    vec![
+        Value::Null,
+        json!({ "rho": 0.2 }),
+        asam(0.5),
+        json!({ "rho": 0.2, "scale": "filter", "eta": 0.01 }),
+        json!({ "rho": 0.1, "p": 1.5, "scale": "element" }),
+        json!({ "rho": 0.2, "scale": "filter", "p": 4.0, "eta": 0.01 }),
+        json!({ "rho": 0.01, "p": "inf", "scale": "element", "adaptive": "all" }),
+        json!({ "rho": 0.2, "interval": 3 }),
+        json!({ "rho": 0.2, "probability": 0.5, "seed": 1 }),
+        json!({ "rho": 0.2, "perturb": "norms" }),
+        json!({ "rho": 0.2, "restore": "subtract" }),
+        json!({ "rho": 0.2, "batchNorm": "both", "metrics": "second" }),
+        json!({ "rho": 0.2, "batchNorm": "frozen" }),
+        json!({ "rho": 0.2, "masks": "fresh" }),
+    ]
+}
+
+#[test]
+fn whole_steps_by_the_kernels_of_the_cuda_library_are_alike() {
+    let twin = Engine::Cuda(Place::twin());
+    for sharpness in whole_steps() {
+        compare_on(twin, Dtype::Float64, &sgd(), &sharpness, 1e-9);
+    }
+    for base in ["adam", "adamw"] {
+        let base = json!({ "type": base, "lr": 1e-2, "weightDecay": 1e-2 });
+        compare_on(twin, Dtype::Float64, &base, &asam(0.5), 1e-9);
+    }
+    let nesterov = json!({ "type": "sgd", "lr": 0.1, "momentum": 0.9, "weightDecay": 5e-4, "nesterov": true });
+    compare_on(twin, Dtype::Float64, &nesterov, &asam(0.5), 1e-9);
+    // Variants that it does not know go step by step.
+    for (_, sharpness) in variants() {
+        compare_on(twin, Dtype::Float64, &sgd(), &sharpness, 1e-9);
+    }
+}
+
+#[test]
+fn a_whole_step_clips_and_decays_as_the_others() {
+    for (decay, clip) in [("loss", Value::Null), ("decoupled", Value::Null), ("optimizer", json!({ "norm": 0.3 }))] {
+        let config = json!({ "base": sgd(), "sharpness": asam(0.5), "decay": decay, "clip": clip });
+        let states = [Engine::Cpu, Engine::Cuda(Place::twin())].map(|engine| {
+            let mut model = model(1).moved(engine).unwrap();
+            let mut optimizer = Optimizer::new(&mut model, serde_json::from_value(config.clone()).unwrap()).unwrap();
+            for seed in 0..3 {
+                step(&mut model, &mut optimizer, &batch(seed), seed);
+            }
+            model.state_dict().unwrap()
+        });
+        for ((name, own), (_, twin)) in states[0].iter().zip(&states[1]) {
+            let distance = distance(twin, own);
+            assert!(distance < 1e-9, "{decay}: {name} differs by {distance}");
+        }
+    }
+}
+
 #[test]
 fn rounded_weights_are_perturbed_alike() {
-    let (own, torch) = (
-        train(Engine::Cpu, Dtype::BFloat16, &sgd(), &asam(0.5)).0,
-        train(TORCH, Dtype::BFloat16, &sgd(), &asam(0.5)).0,
-    );
-    let (own, torch) = (&own[0], &torch[0]);
-    assert!((own.reported.loss - torch.reported.loss).abs() < 0.01 * own.reported.loss);
-    let (own, torch) = (own.rounding.unwrap(), torch.rounding.unwrap());
-    assert!((own.ratio - torch.ratio).abs() < 0.05 && (own.cosine - torch.cosine).abs() < 0.05, "{own:?} {torch:?}");
+    let first = |engine| train(engine, Dtype::BFloat16, &sgd(), &asam(0.5)).0[0];
+    let own = first(Engine::Cpu);
+    for other in [first(TORCH), first(Engine::Cuda(Place::twin()))] {
+        assert!((own.reported.loss - other.reported.loss).abs() < 0.01 * own.reported.loss);
+        let (own, other) = (own.rounding.unwrap(), other.rounding.unwrap());
+        let near = (own.ratio - other.ratio).abs() < 0.05 && (own.cosine - other.cosine).abs() < 0.05;
+        assert!(near, "{own:?} {other:?}");
+    }
 }
 
 #[test]
 fn a_step_that_is_not_finite_is_skipped() {
-    let mut model = model(4).moved(TORCH).unwrap();
-    let mut optimizer = optimizer(&mut model, sgd(), asam(0.5));
-    step(&mut model, &mut optimizer, &batch(1), 1);
-    let before = state(&model);
-    let (images, target) = batch(2);
-    assert!(!step(&mut model, &mut optimizer, &(images * f64::INFINITY, target), 2).finite);
-    assert_eq!((optimizer.skipped(), state(&model)), (1, before));
-    assert_eq!(bits(model.parameters().working()), bits(model.parameters().master()));
+    for (engine, sharpness) in [TORCH, Engine::Cuda(Place::twin())].into_iter().zip([asam(0.5), Value::Null]) {
+        let mut model = model(4).moved(engine).unwrap();
+        let mut optimizer = optimizer(&mut model, sgd(), sharpness);
+        step(&mut model, &mut optimizer, &batch(1), 1);
+        let before = state(&model);
+        let (images, target) = batch(2);
+        assert!(!step(&mut model, &mut optimizer, &(images * f64::INFINITY, target), 2).finite);
+        assert_eq!((optimizer.skipped(), optimizer.steps(), state(&model)), (1, 1, before));
+        assert_eq!(bits(model.parameters().working()), bits(model.parameters().master()));
+        assert!(step(&mut model, &mut optimizer, &batch(3), 3).finite);
+    }
 }
 
 #[test]

@@ -31,6 +31,8 @@ pub struct StartEvent {
     pub steps_done: u64,
     /// Trainable numbers of the model.
     pub parameters: u64,
+    /// Where it trains: `cpu` or `cuda:N`.
+    pub device: String,
     pub seed: u64,
     /// The checkpoint that the run goes on from.
     pub resumed_from: Option<PathBuf>,
@@ -72,6 +74,9 @@ pub struct StepEvent {
     pub eta_seconds: f64,
     /// Since the run began.
     pub skipped_steps: u64,
+    /// The most that tensors have taken of the GPU's memory so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_memory_bytes: Option<u64>,
 }
 
 /// Means over the training batches of an epoch, measured while the weights moved.
@@ -124,6 +129,12 @@ pub struct EpochEvent {
     pub data_seconds: f64,
     /// Resident memory of the process; null where the system does not tell.
     pub memory_bytes: Option<u64>,
+    /// The most that tensors have taken of the GPU's memory so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_memory_bytes: Option<u64>,
+    /// On a GPU, why steps are not replayed from CUDA graphs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eager: Option<String>,
     /// In this epoch.
     pub skipped_steps: u64,
     /// Training images that could not be read or decoded since the data set was opened.

@@ -11,6 +11,7 @@ mod error;
 mod evaluate;
 mod events;
 mod folder;
+mod input;
 mod loop_bench;
 mod memory;
 mod metrics;

@@ -1,4 +1,14 @@
-//! What the process occupies, as Linux tells it in `/proc/self/status`.
+//! What the process occupies: of the CPU's memory as Linux tells it in `/proc/self/status`, of a GPU's as torch's allocator does.
+
+use flatmin_nn::{Engine, cuda_library};
+use tch::Device;
+
+/// The most that tensors have taken of the GPU's memory since the process began, in bytes. None on a CPU, and without the
+/// CUDA library.
+pub fn device_bytes(engine: Engine) -> Option<u64> {
+    let Device::Cuda(index) = engine.device() else { return None };
+    Some(cuda_library()?.memory(index).ok()?.allocated_peak)
+}
 
 /// Resident memory now, in bytes. None where the system does not say.
 pub fn resident_bytes() -> Option<u64> {

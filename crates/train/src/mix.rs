@@ -89,6 +89,7 @@ impl Mixer {
         let (Some(recipe), Target::Classes(labels)) = (recipe, &target) else { return Ok((images, target)) };
         let one_hot = labels.f_one_hot(self.num_classes)?.f_to_kind(Kind::Double)?;
         let partners = Tensor::f_from_slice(&recipe.partners)?;
+        let partners = partners.f_to_device(one_hot.device())?;
         let soft = one_hot.f_lerp(&one_hot.f_index_select(0, &partners)?, 1.0 - recipe.share)?;
         // Selected with channels last, as they lie in memory.
         let partners = partners.f_to_device(images.device())?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use flatmin_data::{Dataset, Loader, LoaderOptions};
+use flatmin_data::{Dataset, Loader, LoaderOptions, Transform};
 use flatmin_optim::{Averaging, Factors, Phase};
 use flatmin_torch_ext::{num_threads, set_flush_denormal, set_num_threads};
 use parking_lot::Mutex;
@@ -20,6 +20,7 @@ use crate::control::{Acknowledgement, Control};
 use crate::error::{Error, Result};
 use crate::evaluate::check_fit;
 use crate::events::{EndReason, Event};
+use crate::input::{Resident, Source};
 use crate::mix::Mixer;
 use crate::normalize::{for_model, input_normalization};
 use crate::optimizer_slot::OptimizerSlot;
@@ -145,8 +146,7 @@ impl Setup {
         let progress = self.prepare(checkpoint.as_ref())?;
         let loader = self.loader()?;
         let per_epoch = loader.len() as u64;
-        // Threads go on from one epoch to the next, so the first batches of an epoch are ready when it begins.
-        let batches = loader.epochs(progress.epoch..self.config.epochs, progress.batch as usize);
+        let source = self.source(&loader, &progress)?;
         let averaged = self.averaged(checkpoint.as_ref(), per_epoch)?;
         let planned = per_epoch * self.config.epochs;
         let total_steps = self.config.max_steps.map_or(planned, |steps| steps.min(planned));
@@ -170,7 +170,7 @@ impl Setup {
             control: self.control,
             events: self.events,
             loader,
-            batches,
+            source,
             total_steps,
             progress,
             resumed_from,
@@ -218,8 +218,21 @@ impl Setup {
         Ok(Some(Averaged { averaging, epochs: self.config.epochs, steps_per_epoch }))
     }
 
+    fn transform(&self) -> Transform {
+        self.config.augment.transform(input_normalization(&self.slot.spec(), &self.sets.train))
+    }
+
+    fn source(&self, loader: &Loader, progress: &Progress) -> Result<Source> {
+        let (kind, seed) = (self.slot.input_options().0, self.config.seed);
+        Ok(match Resident::new(self.slot.engine(), loader, &self.transform(), kind, seed)? {
+            Some(resident) => Source::Device(Box::new(resident)),
+            // Threads go on from one epoch to the next, so the first batches of an epoch are ready when it begins.
+            None => Source::Loader(loader.epochs(progress.epoch..self.config.epochs, progress.batch as usize)),
+        })
+    }
+
     fn loader(&self) -> Result<Loader> {
-        let transform = self.config.augment.transform(input_normalization(&self.slot.spec(), &self.sets.train));
+        let transform = self.transform();
         let options = LoaderOptions {
             batch_size: self.config.batch_size,
             shuffle: true,

@@ -4,13 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use flatmin_data::{Batch, BatchIter, Dataset, Loader};
-use flatmin_nn::Model;
-use flatmin_optim::{Optimizer, StepOptions, StepOutcome, train_step};
+use flatmin_data::{Dataset, Loader};
+use flatmin_nn::{Engine, Model, device_name};
+use flatmin_optim::{Optimizer, Recorded, StepOptions, StepOutcome, train_step};
 use parking_lot::MutexGuard;
 
 use crate::averaged::Averaged;
-use crate::batch::tensors;
 use crate::channel::{EventSender, StepPacer};
 use crate::checkpoint::{self, BatchOrder, Kept};
 use crate::config::{NonFinite, TrainConfig};
@@ -21,6 +20,7 @@ use crate::events::{
     AveragedScores, CheckpointEvent, CheckpointKind, EndEvent, EndReason, EpochEvent, Event, RunResult, StartEvent,
     StepEvent, TrainScores,
 };
+use crate::input::{Input, Source};
 use crate::memory;
 use crate::metrics::Evaluation;
 use crate::mix::Mixer;
@@ -54,8 +54,7 @@ pub(crate) struct Trainer {
     pub optimizer: Arc<OptimizerSlot>,
     pub sets: Datasets,
     pub loader: Loader,
-    /// The batches still to come, over all epochs.
-    pub batches: BatchIter,
+    pub source: Source,
     pub mixer: Option<Mixer>,
     pub averaged: Option<Averaged>,
     pub schedules: Schedules,
@@ -122,6 +121,7 @@ impl Trainer {
             steps_per_epoch: self.loader.len() as u64,
             steps_done: self.progress.step,
             parameters: self.slot.lock().parameters().parameter_count() as u64,
+            device: device_name(self.slot.engine().device()),
             seed: self.config.seed,
             resumed_from: self.resumed_from.clone(),
         };
@@ -148,9 +148,10 @@ impl Trainer {
                 return Ok(Flow::Halt(reason));
             }
             let waiting = Instant::now();
-            let Some(batch) = self.batches.next() else { break };
+            let at = (self.progress.epoch, self.progress.batch);
+            let Some(input) = self.source.next(&self.loader, at, self.slot.input_options())? else { break };
             self.clock.waited(waiting.elapsed());
-            self.step(batch?)?;
+            self.step(input)?;
         }
         self.clock.stop_training();
         if self.progress.sums.all_skipped() {
@@ -160,9 +161,9 @@ impl Trainer {
         Ok(Flow::Continue)
     }
 
-    fn step(&mut self, batch: Batch) -> Result<()> {
+    fn step(&mut self, input: Input) -> Result<()> {
         let due = self.pacer.due(Instant::now());
-        let (mut images, mut target) = tensors(&batch, self.sets.train.shape(), self.slot.input_options())?;
+        let Input { mut images, mut target, count } = input;
         if let Some(mixer) = &self.mixer {
             (images, target) = mixer.mix(images, target, self.progress.epoch, self.progress.batch)?;
         }
@@ -185,8 +186,7 @@ impl Trainer {
         drop(optimizer);
         MutexGuard::unlock_fair(model);
         self.progress.add(&outcome);
-        self.clock.trained(batch.count as u64);
-        self.loader.recycle(batch);
+        self.clock.trained(count);
         if due {
             let event = self.step_event(&outcome, norms, rates);
             self.send(Event::Step(event))?;
@@ -227,6 +227,7 @@ impl Trainer {
             data_seconds: self.clock.epoch_data_seconds(),
             eta_seconds: self.clock.seconds_per_step() * remaining as f64,
             skipped_steps: self.progress.skipped_steps,
+            device_memory_bytes: memory::device_bytes(self.slot.engine()),
         }
     }
 
@@ -347,9 +348,23 @@ impl Trainer {
             seconds: self.clock.epoch_seconds(),
             data_seconds: self.clock.epoch_data_seconds(),
             memory_bytes: memory::resident_bytes(),
+            device_memory_bytes: memory::device_bytes(self.slot.engine()),
+            eager: self.eager(),
             skipped_steps: sums.skipped(),
             bad_images: faults.count as u64,
             warning: (!warnings.is_empty()).then(|| warnings.join(". ")),
+        }
+    }
+
+    /// Why the steps on a GPU are not recorded ones.
+    fn eager(&self) -> Option<String> {
+        match (self.slot.engine(), self.optimizer.lock().recorded()) {
+            (Engine::Cpu, _) | (_, Some(Recorded::Yes)) => None,
+            (_, Some(Recorded::No(reason))) => Some(reason),
+            (Engine::Torch(_), None) => Some("the CUDA library is not there; flatmin doctor says why".into()),
+            (Engine::Cuda(_), None) => {
+                Some("the options of the optimizer or the run ask for steps of another kind".into())
+            }
         }
     }
 

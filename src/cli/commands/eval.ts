@@ -19,11 +19,11 @@ export const weightsFields = {
     .describe('Mean of each channel, of pixels in [0, 1] (default: the one in the file)'),
   std: z.array(z.number().positive()).min(1).optional().describe('Standard deviation of each channel'),
   dtype: z.enum(modelDtypes).optional().describe('Number type to compute in (default: the type of the weights)'),
-  device: computeDevice,
 };
 
 const schema = z.strictObject({
   ...weightsFields,
+  device: computeDevice,
   ...dataFields,
   split: z.enum(['test', 'train']).default('test').describe('Part of the data set'),
   batchSize: evaluateSchema.shape.batchSize,

@@ -2,11 +2,13 @@
 import { z } from 'zod';
 import { positiveInteger } from '../../options/fields.js';
 import { defineCommand } from '../command.js';
+import { computeDevice } from '../fields.js';
 import { findWeights, openModel } from '../weights.js';
 import { weightsFields } from './eval.js';
 
 const schema = z.strictObject({
   ...weightsFields,
+  device: computeDevice,
   topK: positiveInteger.default(5).describe('Classes shown for each image'),
 });
 

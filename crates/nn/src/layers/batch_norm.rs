@@ -1,13 +1,14 @@
 //! Batch norm together with what follows it: an addition (a residual's shortcut) and a ReLU. The three are one node
 //! because memory traffic, not arithmetic, is what they cost.
 
-use flatmin_torch_ext::{BatchNorm, batch_norm_relu};
-use tch::Tensor;
+use flatmin_torch_ext::{BatchNorm, batch_norm_relu, channels_last};
+use tch::{Kind, Tensor};
 
 use super::{Context, ParamId, Pass, Statistics};
 use crate::arena::ParamKind;
 use crate::buffers::RunningStatistics;
 use crate::compile::Builder;
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::init::ParamInit;
 use crate::site::Site;
@@ -62,14 +63,24 @@ impl NormAct {
         if training {
             self.check_sample_count(input, context)?;
         }
-        match affine {
-            Some((gamma, beta)) if training && self.relu && context.fused => {
-                let running = running.map(|RunningStatistics { mean, variance }| (mean, variance));
-                let norm = BatchNorm { gamma, beta, running, momentum, eps: self.eps };
-                Ok(batch_norm_relu(input, addend, &norm)?)
+        if let Some((gamma, beta)) = affine.filter(|_| training && self.relu && context.fused) {
+            let running = running.map(|RunningStatistics { mean, variance }| (mean, variance));
+            let norm = BatchNorm { gamma, beta, running, momentum, eps: self.eps };
+            let cuda = match context.engine {
+                Engine::Cpu => return Ok(batch_norm_relu(input, addend, &norm)?),
+                Engine::Cuda(place) if input.kind() != Kind::Double => place.cuda(),
+                Engine::Cuda(_) | Engine::Torch(_) => None,
+            };
+            if let Some(cuda) = cuda {
+                return Ok(cuda.batch_norm_relu(
+                    &channels_last(input)?,
+                    addend.map(channels_last).transpose()?.as_ref(),
+                    &norm,
+                    true,
+                )?);
             }
-            _ => self.composite(input, addend, affine, running, training, momentum),
         }
+        self.composite(input, addend, affine, running, training, momentum)
     }
 
     /// Operation by operation: what evaluation, other activations and second derivatives take. Addition and ReLU run in

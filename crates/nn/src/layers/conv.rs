@@ -6,6 +6,7 @@ use tch::Tensor;
 use super::{Context, ParamId, Pass};
 use crate::arena::ParamKind;
 use crate::compile::Builder;
+use crate::engine::Engine;
 use crate::error::Result;
 use crate::init::ParamInit;
 use crate::site::Site;
@@ -48,6 +49,7 @@ impl Conv2d {
         let weight = context.parameter(self.weight);
         if self.bias.is_none()
             && context.fused
+            && context.engine == Engine::Cpu
             && matches!(context.pass, Pass::Train { .. })
             && let Some(output) = conv2d(input, weight, self.stride, self.padding)?
         {

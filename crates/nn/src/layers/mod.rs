@@ -43,6 +43,7 @@ use tch::{Kind, Tensor};
 
 use crate::buffers::BufferArena;
 use crate::dtype::Dtype;
+use crate::engine::Engine;
 use crate::error::Result;
 use crate::spec;
 
@@ -83,6 +84,7 @@ pub(crate) struct Context<'a> {
     pub buffers: &'a BufferArena,
     pub pass: Pass,
     pub dtype: Dtype,
+    pub engine: Engine,
     /// Whether layers may run as functions of our own, which have no second derivative.
     pub fused: bool,
 }

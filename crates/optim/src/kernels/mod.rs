@@ -41,7 +41,7 @@ pub struct Moments<'a> {
 pub fn norms(metric: Metric<'_>, parameters: &ParameterArena, gradient: &Mix<'_>) -> Result<GradientNorms> {
     match parameters.engine() {
         Engine::Cpu => Ok(own::norms(metric, parameters, gradient)),
-        Engine::Torch(_) => torch::norms(metric, parameters, gradient),
+        Engine::Torch(_) | Engine::Cuda(_) => torch::norms(metric, parameters, gradient),
     }
 }
 
@@ -56,7 +56,7 @@ pub fn norm(layout: &Layout, parameters: &ParameterArena, gradient: &Mix<'_>) ->
 pub fn dual_norm(metric: Metric<'_>, parameters: &ParameterArena, gradient: &Mix<'_>, q: f64) -> Result<DualNorm> {
     match parameters.engine() {
         Engine::Cpu => Ok(own::dual_norm(metric, parameters, gradient, q)),
-        Engine::Torch(_) => torch::dual_norm(metric, parameters, gradient, q),
+        Engine::Torch(_) | Engine::Cuda(_) => torch::dual_norm(metric, parameters, gradient, q),
     }
 }
 
@@ -69,7 +69,7 @@ pub fn perturb(
 ) -> Result<Option<Rounding>> {
     match parameters.engine() {
         Engine::Cpu => Ok(own::perturb(metric, parameters, direction, displacement)),
-        Engine::Torch(_) => torch::perturb(metric, parameters, direction, displacement),
+        Engine::Torch(_) | Engine::Cuda(_) => torch::perturb(metric, parameters, direction, displacement),
     }
 }
 
@@ -77,7 +77,7 @@ pub fn perturb(
 pub fn restore(layout: &Layout, parameters: &ParameterArena) -> Result<()> {
     match parameters.engine() {
         Engine::Cpu => own::restore(layout, parameters),
-        Engine::Torch(_) => torch::restore(layout, parameters)?,
+        Engine::Torch(_) | Engine::Cuda(_) => torch::restore(layout, parameters)?,
     }
     Ok(())
 }
@@ -86,7 +86,7 @@ pub fn restore(layout: &Layout, parameters: &ParameterArena) -> Result<()> {
 pub fn products(layout: &Layout, parameters: &ParameterArena, a: &Mix<'_>, b: &Mix<'_>) -> Result<Products> {
     match parameters.engine() {
         Engine::Cpu => Ok(own::products(layout, parameters, a, b)),
-        Engine::Torch(_) => torch::products(layout, parameters, a, b),
+        Engine::Torch(_) | Engine::Cuda(_) => torch::products(layout, parameters, a, b),
     }
 }
 
@@ -94,7 +94,7 @@ pub fn products(layout: &Layout, parameters: &ParameterArena, a: &Mix<'_>, b: &M
 pub fn assign(layout: &Layout, parameters: &ParameterArena, arena: &Tensor, mix: &Mix<'_>) -> Result<()> {
     match parameters.engine() {
         Engine::Cpu => own::assign(layout, parameters, arena, mix),
-        Engine::Torch(_) => torch::assign(layout, parameters, arena, mix)?,
+        Engine::Torch(_) | Engine::Cuda(_) => torch::assign(layout, parameters, arena, mix)?,
     }
     Ok(())
 }
@@ -103,7 +103,7 @@ pub fn assign(layout: &Layout, parameters: &ParameterArena, arena: &Tensor, mix:
 pub fn translate(layout: &Layout, parameters: &ParameterArena, mix: &Mix<'_>) -> Result<()> {
     match parameters.engine() {
         Engine::Cpu => own::translate(layout, parameters, mix),
-        Engine::Torch(_) => torch::translate(layout, parameters, mix)?,
+        Engine::Torch(_) | Engine::Cuda(_) => torch::translate(layout, parameters, mix)?,
     }
     Ok(())
 }
@@ -119,7 +119,7 @@ pub fn sgd(
 ) -> Result<()> {
     match parameters.engine() {
         Engine::Cpu => own::sgd(layout, parameters, gradient, momentum, steps, first),
-        Engine::Torch(_) => torch::sgd(layout, parameters, gradient, momentum, steps, first)?,
+        Engine::Torch(_) | Engine::Cuda(_) => torch::sgd(layout, parameters, gradient, momentum, steps, first)?,
     }
     Ok(())
 }
@@ -135,7 +135,7 @@ pub fn adam(
 ) -> Result<()> {
     match parameters.engine() {
         Engine::Cpu => own::adam(layout, parameters, gradient, moments, steps, counts),
-        Engine::Torch(_) => torch::adam(layout, parameters, gradient, moments, steps, counts)?,
+        Engine::Torch(_) | Engine::Cuda(_) => torch::adam(layout, parameters, gradient, moments, steps, counts)?,
     }
     Ok(())
 }

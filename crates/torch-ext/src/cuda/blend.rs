@@ -22,7 +22,7 @@ impl Table {
 
     /// Every segment of an arena.
     pub fn of_arena(place: &Place, cut: &Cut, arena: &Tensor) -> Result<Self> {
-        let mut table = Self::new(place, cut)?;
+        let table = Self::new(place, cut)?;
         table.set_arena(place, cut, arena, |_| true)?;
         Ok(table)
     }
@@ -32,7 +32,7 @@ impl Table {
     ///
     /// # Errors
     /// [`Error::Argument`] for another number of gradients, another dtype or device.
-    pub fn set(&mut self, place: &Place, cut: &Cut, master: Kind, gradients: &[Option<Tensor>]) -> Result<()> {
+    pub fn set(&self, place: &Place, cut: &Cut, master: Kind, gradients: &[Option<Tensor>]) -> Result<()> {
         if gradients.len() != self.segments {
             return Err(Error::Argument {
                 what: "gradients",
@@ -54,7 +54,7 @@ impl Table {
     }
 
     /// The segments of an arena for which `keep` is true; its dtype is the master's.
-    pub fn set_arena(&mut self, place: &Place, cut: &Cut, arena: &Tensor, keep: impl Fn(usize) -> bool) -> Result<()> {
+    pub fn set_arena(&self, place: &Place, cut: &Cut, arena: &Tensor, keep: impl Fn(usize) -> bool) -> Result<()> {
         let start = place.address("an arena", arena, arena.kind(), arena.numel())?.cast::<u8>();
         let size = arena.kind().elt_size_in_bytes();
         let entry = |(index, segment): (usize, &crate::cpu::SegmentLayout)| match keep(index) {
@@ -66,7 +66,7 @@ impl Table {
     }
 
     /// Every segment of the weights that the network reads.
-    pub fn set_working(&mut self, place: &Place, cut: &Cut, full: &Tensor, half: Option<&Tensor>) -> Result<()> {
+    pub fn set_working(&self, place: &Place, cut: &Cut, full: &Tensor, half: Option<&Tensor>) -> Result<()> {
         let entry = |segment: &crate::cpu::SegmentLayout| {
             let (arena, kind) = match (segment.half, half) {
                 (true, Some(half)) => (half, ffi::HALF),
@@ -80,7 +80,7 @@ impl Table {
         self.write(place, &entries)
     }
 
-    fn write(&mut self, place: &Place, entries: &[ffi::Source]) -> Result<()> {
+    fn write(&self, place: &Place, entries: &[ffi::Source]) -> Result<()> {
         let (table, count) = (self.words.data_ptr().cast(), entries.len() as i64);
         place.check((place.kernels.write_table)(place.stream()?, table, count, entries.as_ptr()))
     }

@@ -97,7 +97,7 @@ impl Update<'_> {
     fn arenas(&self) -> Result<ffi::Arenas> {
         let Arenas { master, working, working_half } = self.arenas;
         let (kind, len) = (master.kind(), master.numel());
-        let half = working_half.map(|half| self.place.address("bfloat16 weights", half, Kind::BFloat16, len));
+        let half = working_half.map(|half| self.place.address("bfloat16 weights", half, Kind::BFloat16, half.numel()));
         Ok(ffi::Arenas {
             master: self.place.address("master weights", master, kind, len)?,
             working: self.place.address("working weights", working, kind, len)?,

@@ -1,0 +1,203 @@
+//! A whole step on a device: both passes and the update are queued without a word to the host in between, and what the step
+//! found is read at its end. Decisions that the host takes elsewhere (radius over norm, skipping, clipping) are taken by
+//! the kernels. After a few such steps the queue itself is recorded as a CUDA graph and replayed ([`recording`]).
+//!
+//! It computes what [`crate::train_step`] does for SAM and ASAM in their plain form around any base optimizer, and for base
+//! optimizers alone; other variants go step by step, with libtorch's operations.
+
+mod memory;
+mod recording;
+
+use flatmin_nn::{Engine, Model};
+use flatmin_torch_ext::cpu::Origin;
+use flatmin_torch_ext::cuda::{Ball, Blend, Displacement, NormPass, Shape, StepValues, Table};
+use tch::Tensor;
+
+use crate::base::DeviceDescent;
+use crate::config::{Decay, MetricsFrom, PNorm, Restore, SharpnessConfig, Variant};
+use crate::error::Result;
+use crate::loss::{Loss, Target};
+use crate::optimizer::{Optimizer, Phase};
+use crate::rounding::Rounding;
+use crate::sam::Plan;
+use crate::step::{PassNumber, PassOutcome, Share, StepOptions, StepOutcome, masks, pass_seed, queue_pass};
+pub(crate) use memory::DeviceStep;
+use memory::Memory;
+pub use recording::Recorded;
+
+/// As the host's search has it.
+const ROUNDING_PASSES: u32 = 8;
+
+/// What a step is queued for: input on the device and what is done with it.
+pub(crate) struct Job<'a> {
+    pub images: &'a Tensor,
+    pub target: &'a Target,
+    pub loss: &'a Loss,
+    pub options: StepOptions,
+}
+
+impl Optimizer {
+    /// Steps on the device as a whole; None where this optimizer or model goes another way.
+    pub(crate) fn step_on_device(&mut self, model: &mut Model, job: &Job<'_>) -> Result<Option<StepOutcome>> {
+        let Engine::Cuda(place) = model.engine() else { return Ok(None) };
+        self.check_engine(model)?;
+        let plan = self.plan().unwrap_or(Plan::Plain);
+        let begun = self.phase() != Phase::Clean || model.parameters().gradients()?.any();
+        if begun || !self.fits_device(job.options) || !matches!(plan, Plan::Both | Plan::Plain) {
+            return Ok(None);
+        }
+        let mut step = match self.take_device_step() {
+            Some(step) => step,
+            None => Box::new(DeviceStep::new(self, model, place)?),
+        };
+        let outcome = step.run(self, model, job, plan);
+        self.put_device_step(step);
+        outcome.map(Some)
+    }
+
+    /// Whether the options are those that [`queue`] knows.
+    fn fits_device(&self, options: StepOptions) -> bool {
+        let plain = |sharpness: &SharpnessConfig| {
+            let SharpnessConfig { variant, inner_steps, ascent_fraction, micro_batch, clip, .. } = sharpness;
+            let whole = *inner_steps == 1 && *ascent_fraction >= 1.0 && micro_batch.is_none();
+            *variant == Variant::Sam && whole && clip.is_none()
+        };
+        let config = self.config();
+        // One factor would have to reach the gradient and the penalty in the loss.
+        let clips_penalty = config.clip.is_some() && config.decay == Decay::Loss;
+        options.accumulate.is_none() && !clips_penalty && config.sharpness.as_ref().is_none_or(plain)
+    }
+}
+
+/// What a queued step leaves for the host to count.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Traces {
+    /// Passes that staged running statistics.
+    pub staged: i64,
+    /// Which segments the descent had a gradient for.
+    pub present: Vec<bool>,
+}
+
+impl DeviceStep {
+    fn run(&mut self, optimizer: &mut Optimizer, model: &mut Model, job: &Job<'_>, plan: Plan) -> Result<StepOutcome> {
+        self.memory.begin(optimizer, model)?;
+        let traces = self.record_or_queue(optimizer, model, job, plan)?;
+        let (found, values) = self.memory.read()?;
+        optimizer.count_device_step(model, values.proceeds, &traces);
+        Ok(outcome(optimizer, model, plan, job.images.size()[0], &found, &values))
+    }
+}
+
+/// Queues the passes and the update. Nothing in it waits for the device.
+fn queue(memory: &Memory, optimizer: &mut Optimizer, model: &mut Model, job: &Job<'_>, plan: Plan) -> Result<Traces> {
+    let sharpness = optimizer.sharpness().cloned();
+    let pass = |model: &Model, number: u64, inputs: Option<&[usize]>, slot: i64| -> Result<()> {
+        let seed = pass_seed(job.options.mask_seed, PassNumber(number));
+        let share = Share { weight: 1.0, inputs };
+        let (loss, correct) = queue_pass(model, job.images, job.target, job.loss, seed, share)?;
+        memory.keep(slot, &loss)?;
+        memory.keep(slot + 1, &correct)
+    };
+    model.set_statistics(optimizer.statistics_at_w());
+    let inputs = optimizer.first_pass_inputs(model.parameters());
+    pass(model, 0, inputs.as_deref(), 0)?;
+    let mut gradients = model.parameters().gradients()?;
+    memory.set_first(model.parameters(), &gradients)?;
+    let gradient = memory.objective(optimizer, &memory.first, &memory.master);
+    let ball = sharpness.as_ref().filter(|_| plan == Plan::Both).map(|sharpness| memory.ball(sharpness));
+    memory.update(model).norms(&gradient, memory.metric(), NormPass::First, ball.as_ref())?;
+    let mut last = &memory.first;
+    if let (Some(sharpness), Some(ball)) = (&sharpness, &ball) {
+        ascend(memory, model, sharpness, ball, &gradient)?;
+        model.parameters().clear_gradients();
+        // Free for the second pass; what is queued reads them before it.
+        drop(gradients);
+        model.parameters().bump_working_version();
+        model.set_statistics(optimizer.statistics_at_w_plus_eps(plan));
+        pass(model, masks(sharpness, 1), None, 2)?;
+        gradients = model.parameters().gradients()?;
+        memory.set_second(model.parameters(), &gradients)?;
+        let second = memory.objective(optimizer, &memory.second, &memory.working);
+        memory.update(model).norms(&second, memory.metric(), NormPass::Second, None)?;
+        last = &memory.second;
+    }
+    descend(memory, optimizer, model, last, plan)?;
+    let staged = model.buffers().staged_passes();
+    if let Some(statistics) = model.buffers().staged_arena().filter(|arena| arena.numel() > 0) {
+        memory.update(model).commit(model.buffers().arena(), statistics)?;
+    }
+    model.parameters().clear_gradients();
+    model.parameters().bump_working_version();
+    Ok(Traces { staged, present: gradients.tensors().iter().map(Option::is_some).collect() })
+}
+
+/// working = w + eps.
+fn ascend(
+    memory: &Memory,
+    model: &Model,
+    sharpness: &SharpnessConfig,
+    ball: &Ball<'_>,
+    gradient: &Blend<'_>,
+) -> Result<()> {
+    let (update, metric) = (memory.update(model), memory.metric());
+    let shape = match sharpness.p {
+        PNorm::Infinite(_) => Shape::Sign,
+        PNorm::Finite(2.0) => Shape::Quadratic,
+        PNorm::Finite(p) => {
+            update.dual_norm(gradient, metric, ball)?;
+            Shape::Power { exponent: 1.0 / (p - 1.0) }
+        }
+    };
+    let round_trip = sharpness.restore == Restore::Subtract;
+    let displacement =
+        Displacement { shape, coefficients: &memory.coefficients, origin: Origin::Master, mask: None, round_trip };
+    if model.parameters().working_half().is_some() {
+        update.correct_rounding(gradient, metric, &displacement, ROUNDING_PASSES)?;
+    }
+    Ok(update.perturb(gradient, metric, &displacement)?)
+}
+
+/// The base optimizer's step with the gradients of the last pass.
+fn descend(memory: &Memory, optimizer: &mut Optimizer, model: &Model, last: &Table, plan: Plan) -> Result<()> {
+    let update = memory.update(model);
+    let weights = if plan == Plan::Both { &memory.working } else { &memory.master };
+    let gradient = match optimizer.config().clip {
+        None => memory.objective(optimizer, last, weights),
+        Some(clip) => {
+            update.clip(clip.norm, clip.guard, &memory.clip)?;
+            Blend::of(last, 1.0, Some(&memory.clip))
+        }
+    };
+    let descent = DeviceDescent { update, gradient, groups: &memory.groups, counts: &memory.counts };
+    let (base, setting) = optimizer.base_and_setting(model.parameters());
+    base.descend_on_device(&setting, &descent)
+}
+
+fn outcome(
+    optimizer: &Optimizer,
+    model: &Model,
+    plan: Plan,
+    count: i64,
+    found: &[f64],
+    values: &StepValues,
+) -> StepOutcome {
+    let pass = |slot: usize| PassOutcome { loss: found[slot], correct: found[slot + 1] as i64, count };
+    let first = pass(0);
+    let alone = StepOutcome::new(first, None, None, values.first_plain, values.proceeds);
+    let Some(sharpness) = optimizer.sharpness().filter(|_| plan == Plan::Both && values.first_plain.is_finite()) else {
+        return alone;
+    };
+    let second = pass(2);
+    let rounding = model.parameters().working_half().map(|_| Rounding {
+        ratio: values.ratio,
+        cosine: values.cosine,
+        factor: values.half_factor,
+    });
+    StepOutcome {
+        reported: if sharpness.metrics == MetricsFrom::Second { second } else { first },
+        perturbed_loss: Some(second.loss),
+        sharpness: Some(second.loss - first.loss),
+        rounding,
+        ..alone
+    }
+}
