@@ -1,0 +1,178 @@
+#!/usr/bin/env bash
+# Everything that is measured on a GPU, on a machine that has only Python with PyTorch and a driver, in stages of at most eight minutes.
+#   benchmarks/gpu/run.sh [--pack DIR] [--out DIR] [--device cuda] [--tiny] all | list | STAGE...
+# A stage writes STAGE.log and JSON into --out; one that is done is not run again there unless --again is given, so a
+# machine that goes away costs one stage. Runs of 200 epochs go on from their checkpoints.
+# `--device cpu --tiny` goes through all stages in a few minutes, to try the script: its figures mean nothing.
+set -uo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+stages=(environment sanitizer parity update resnet20 wrn28_10 resnet50 passes profile memory cifar94 runs)
+
+device=cuda out=gpu-results pack= work=/tmp/flatmin-gpu data= limit=460 tiny= again=
+usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" | grep -v '^set '; echo "stages: ${stages[*]}"; }
+wrong() { echo "run: $1" >&2; usage >&2; exit 2; }
+
+wanted=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    --device | --out | --pack | --work | --data-dir | --limit)
+      [ $# -ge 2 ] || wrong "$1 needs a value"
+      name=${1#--}
+      declare "$([ "$name" = data-dir ] && echo data || echo "$name")=$2"
+      shift
+      ;;
+    --tiny) tiny=1 ;;
+    --again) again=1 ;;
+    -h | --help) usage; exit ;;
+    all) wanted=("${stages[@]}") ;;
+    list) printf '%s\n' "${stages[@]}"; exit ;;
+    *)
+      [[ " ${stages[*]} " == *" $1 "* ]] || wrong "unknown stage or option '$1'"
+      wanted+=("$1")
+      ;;
+  esac
+  shift
+done
+[ ${#wanted[@]} -gt 0 ] || wrong "which stages?"
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+
+say() { printf '%s %s\n' "$(date -u +%H:%M:%S)" "$*" >&2; }
+
+# What pack.sh packed goes into --work; data in whichever parts are there.
+if [ -n "$pack" ]; then
+  mkdir -p "$work/cifar-sheets"
+  if ! cmp -s <(stat -c '%s %Y' "$pack/code.tar.xz") "$work/.packed"; then
+    say "unpacking $pack/code.tar.xz"
+    python3 -m tarfile -e "$pack/code.tar.xz" "$work" || exit 1
+    stat -c '%s %Y' "$pack/code.tar.xz" >"$work/.packed"
+  fi
+  root=$work
+  for part in "$pack"/data-*.tar; do
+    [ -e "$part" ] && python3 -m tarfile -e "$part" "$work/cifar-sheets"
+  done
+  python3 "$root/benchmarks/gpu/cifar_sheets.py" unpack "$work/cifar-sheets" "$work/cifar" || exit 1
+  rm -rf "$work/cifar-sheets"
+  data=${data:-$work/cifar} FLATMIN_PEERS_PYTHON=python3
+  export PYTHONPATH="$root/site${PYTHONPATH:+:$PYTHONPATH}"
+fi
+node=node
+[ -x "$root/node/bin/node" ] && node=$root/node/bin/node
+FLATMIN_PEERS_PYTHON=${FLATMIN_PEERS_PYTHON:-$(bash "$root/benchmarks/peers/venv.sh" models)} || exit 1
+export FLATMIN_PEERS_PYTHON FLATMIN_BOOTSTRAP=off PYTHONUNBUFFERED=1
+
+flatmin() { within "$node" "$root/bin/flatmin.js" "$@"; }
+script() { within "$node" "$root/benchmarks/gpu/$1" "${@:2}"; }
+# What is cut short at the limit writes its checkpoint first.
+within() {
+  local left=$((deadline - SECONDS))
+  [ "$left" -gt 0 ] || return 124
+  timeout --signal=INT --kill-after=20 "$left" "$@"
+}
+skip() { echo "skipped: $1"; exit 77; }
+has_data() { [ -e "$data/test_batch.bin" ] || [ -e "$data/cifar-10-batches-bin/test_batch.bin" ]; }
+# ordinary size on the left, the rehearsal's on the right
+pick() { if [ -n "$tiny" ]; then echo "$2"; else echo "$1"; fi; }
+
+# Steps beside the peers, in turns: MODEL BATCH
+compare() {
+  local peers=()
+  [ "$device" = cpu ] && peers=(--variants nchw,channels_last_bf16_foreach,channels_last_bf16_foreach_graph)
+  flatmin bench train --model "$1" --batch "$(pick "$2" 2)" --optimizer asam --dtype bfloat16 --device "$device" --peer "${peers[@]}" \
+    --rounds "$(pick 7 1)" --steps "$(pick 30 1)" --warmup "$(pick 10 1)" --out "$out/$1.json"
+}
+
+stage_environment() {
+  if command -v nvidia-smi; then nvidia-smi && nvidia-smi -q; fi
+  "$FLATMIN_PEERS_PYTHON" -c 'import torch; print("torch", torch.__version__, "cuDNN", torch.backends.cudnn.version())'
+  flatmin doctor --json >"$out/environment.json"
+  cat "$out/environment.json"
+}
+
+# The tests of the kernels under the checker of memory accesses.
+stage_sanitizer() {
+  command -v compute-sanitizer || skip "compute-sanitizer is not installed"
+  local tests=("$root"/native/cuda-tests*)
+  [ -x "${tests[0]}" ] || skip "no test program of the CUDA kernels in native/"
+  for tool in memcheck racecheck initcheck; do
+    within compute-sanitizer --tool "$tool" --error-exitcode 9 "${tests[0]}"
+  done
+}
+
+stage_parity() { script parity.mjs --device "$device" --steps "$(pick 20 3)" --batch "$(pick 128 8)" --out "$out/parity.json"; }
+
+stage_update() {
+  flatmin bench step --optimizer asam --device "$device" --rounds "$(pick 7 1)" --steps "$(pick 50 1)" --warmup "$(pick 10 1)" --out "$out/update.json"
+}
+
+stage_resnet20() { compare resnet20 128; }
+stage_wrn28_10() { compare wrn28_10 128; }
+stage_resnet50() { compare resnet50 256; }
+
+# What the second pass and ASAM's scale cost.
+stage_passes() {
+  flatmin bench train --optimizer sgd,sam,asam --model resnet20 --batch "$(pick 128 2)" --dtype bfloat16 --device "$device" \
+    --rounds "$(pick 9 1)" --steps "$(pick 100 1)" --warmup "$(pick 20 1)" --out "$out/passes.json"
+}
+
+# Where the time of a step goes, kernel by kernel.
+stage_profile() {
+  [ "$device" != cpu ] || skip "a profile of kernels needs a GPU"
+  command -v ncu || skip "ncu is not installed"
+  for model in resnet20 resnet50; do
+    within ncu --target-processes all --clock-control none --graph-profiling node --launch-skip 2000 --launch-count 600 --csv \
+      --metrics gpu__time_duration.sum,dram__throughput.avg.pct_of_peak_sustained_elapsed,sm__throughput.avg.pct_of_peak_sustained_elapsed \
+      "$node" "$root/bin/flatmin.js" bench train --model "$model" --batch 128 --dtype bfloat16 --device "$device" --rounds 1 --steps 5 >"$out/profile-$model.csv"
+  done
+}
+
+stage_memory() { script memory.mjs --device "$device" --seconds "$(pick 300 6)" --out "$out/memory.json"; }
+
+stage_cifar94() {
+  local source=()
+  if has_data; then source=(--data-dir "$data"); elif [ -z "$tiny" ]; then skip "no CIFAR-10; give --data-dir"; fi
+  script cifar94.mjs --device "$device" "${source[@]}" --runs "$(pick 5 1)" ${tiny:+--tiny --batch 32} --out "$out/cifar94.json"
+}
+
+# ResNet-20, 200 epochs, as the ASAM paper has it; each run on from where the last call left it.
+stage_runs() {
+  local source=(--data digits --model resnet20) size=()
+  if has_data; then source=(--data cifar10 --data-dir "$data" --model resnet20); elif [ -z "$tiny" ]; then skip "no CIFAR-10; give --data-dir"; fi
+  [ -z "$tiny" ] || size=(--train-images 64 --test-images 64)
+  local code=0
+  for seed in $(pick "1 2 3" "1"); do
+    for run in sgd sam:0.05 asam:0.5; do
+      local name=${run%%:*} rho=${run#*:}
+      local folder=$out/runs/$name-$seed flags=(--optimizer "$name")
+      [ "$name" = sgd ] || flags+=(--rho "$rho")
+      [ -e "$folder/finished" ] && continue
+      if [ -e "$folder/checkpoints/last" ]; then flags=(--resume "$folder"); else
+        flags+=("${source[@]}" "${size[@]}" --epochs "$(pick 200 2)" --batch-size 128 --lr 0.1 --momentum 0.9 --weight-decay 5e-4 --label-smoothing 0.1
+          --augment standard --seed "$seed" --dtype bfloat16 --run-dir "$folder")
+        [ "$device" = cpu ] || flags+=(--device "$device")
+      fi
+      flatmin train "${flags[@]}" || { code=$?; say "$name-$seed: not finished (exit code $code)"; [ "$code" -eq 130 ] || [ "$code" -eq 124 ] && return "$code"; continue; }
+      touch "$folder/finished"
+    done
+  done
+  return "$code"
+}
+
+failed=0
+for stage in "${wanted[@]}"; do
+  if [ -e "$out/$stage.done" ] && [ -z "$again" ]; then say "$stage: done before"; continue; fi
+  say "$stage..."
+  start=$SECONDS deadline=$((SECONDS + limit))
+  (set -e; "stage_$stage") >>"$out/$stage.log" 2>&1
+  code=$?
+  case $code in
+    0) touch "$out/$stage.done"; say "$stage: done in $((SECONDS - start)) s" ;;
+    77) say "$stage: $(tail -n 1 "$out/$stage.log")" ;;
+    124 | 130) say "$stage: not finished within $limit s; call it again"; failed=1 ;;
+    *) say "$stage: failed (exit code $code); the end of $out/$stage.log:"; tail -n 12 "$out/$stage.log" >&2; failed=1 ;;
+  esac
+done
+"$node" "$root/benchmarks/gpu/bars.mjs" "$out" || failed=1
+exit "$failed"
