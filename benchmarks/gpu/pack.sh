@@ -2,7 +2,7 @@
 # Packs everything that run.sh needs on a machine with a GPU, PyTorch and a driver, but no network, no Node and no compiler of Rust:
 #   benchmarks/gpu/pack.sh [--native DIR] [--data-dir DIR] [--out DIR]
 # writes code.tar.xz and, with --data-dir (CIFAR-10's binary files), data-1.tar and data-2.tar; each is below 64 MiB.
-# --native: the addon built against that machine's PyTorch (default: native/); build.json in it says which.
+# --native: the addon and the CUDA library built against that machine's PyTorch (default: native/); build.json in it says which.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -51,14 +51,16 @@ fetch_node
 copy_node_modules
 mkdir -p "$stage/native" "$stage/__test__/goldens" "$stage/benchmarks"
 cp -rL "$native/." "$stage/native/"
-rm -rf "$stage/native/.building"
+rm -rf "$stage"/native/.building "$stage"/native/torch-*
+# Every kernel beside its twin, where npm run test:cuda has built it.
+[ ! -e "$root/.cache/cuda/kernels-on-device" ] || cp "$root/.cache/cuda/kernels-on-device" "$stage/native/"
 cp -r "$root/bin" "$root/dist" "$root/package.json" "$stage/"
 cp -r "$root/benchmarks/gpu" "$root/benchmarks/peers" "$stage/benchmarks/"
 cp "$root"/__test__/goldens/*.py "$stage/__test__/goldens/"
 find "$stage/dist" -name '*.map' -delete
 # A library of models that the peers use; pure Python, so any machine's wheel serves.
 pytorchcv=$(grep -o '^pytorchcv==.*' "$root/__test__/goldens/requirements-models.txt")
-"${PYTHON:-python3}" -m pip install --quiet --no-input --disable-pip-version-check --no-deps --no-compile --target "$stage/site" "$pytorchcv" >&2
+"${PYTHON:-python3}" -m pip install --quiet --no-input --disable-pip-version-check --no-deps --no-compile --root-user-action=ignore --target "$stage/site" "$pytorchcv" >&2
 
 echo "pack: compressing $(du -sm "$stage" | cut -f1) MB" >&2
 tar c -C "$stage" . | xz -T2 -6 >"$out/code.tar.xz"

@@ -97,13 +97,17 @@ stage_environment() {
   cat "$out/environment.json"
 }
 
-# The tests of the kernels under the checker of memory accesses.
+# Every kernel beside its twin, also under the checkers of memory accesses.
 stage_sanitizer() {
-  command -v compute-sanitizer || skip "compute-sanitizer is not installed"
-  local tests=("$root"/native/cuda-tests*)
-  [ -x "${tests[0]}" ] || skip "no test program of the CUDA kernels in native/"
-  for tool in memcheck racecheck initcheck; do
-    within compute-sanitizer --tool "$tool" --error-exitcode 9 "${tests[0]}"
+  local tests=$root/native/kernels-on-device libraries
+  [ -x "$tests" ] || skip "native/ holds no kernels-on-device"
+  [ "$device" != cpu ] || skip "the kernels need a GPU"
+  libraries=$("$FLATMIN_PEERS_PYTHON" -c 'import os, torch; print(os.path.join(os.path.dirname(torch.__file__), "..", "nvidia", "cu13", "lib"))')
+  export LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} PATH=$PATH:/usr/local/cuda/bin
+  within "$tests"
+  command -v compute-sanitizer || { echo "compute-sanitizer is not installed: the kernels ran without it"; return; }
+  for tool in memcheck racecheck initcheck synccheck; do
+    within compute-sanitizer --tool "$tool" --error-exitcode 9 "$tests"
   done
 }
 
