@@ -141,33 +141,33 @@ stage_profile() {
 stage_memory() { script memory.mjs --device "$device" --seconds "$(pick 300 6)" --out "$out/memory.json"; }
 
 stage_cifar94() {
-  local source=()
-  if has_data; then source=(--data-dir "$data"); elif [ -z "$tiny" ]; then skip "no CIFAR-10; give --data-dir"; fi
-  script cifar94.mjs --device "$device" "${source[@]}" --runs "$(pick 5 1)" ${tiny:+--tiny --batch 32} --out "$out/cifar94.json"
+  has_data || [ -n "$tiny" ] || skip "no CIFAR-10; give --data-dir"
+  script cifar94.mjs --device "$device" --data-dir "$data" --runs "$(pick 5 1)" ${tiny:+--tiny --batch 32} --out "$out/cifar94.json"
 }
 
-# ResNet-20, 200 epochs, as the ASAM paper has it; each run on from where the last call left it.
+# One run of 200 epochs with the ASAM paper's settings, on from its checkpoint if there is one: OPTIMIZER RHO SEED
+train_run() {
+  local folder=$out/runs/$1-$3 flags=()
+  [ ! -e "$folder/finished" ] || return 0
+  if [ -e "$folder/checkpoints/last" ]; then
+    flags=(--resume "$folder")
+  else
+    flags=(--model resnet20 --optimizer "$1" ${2:+--rho "$2"} --lr 0.1 --momentum 0.9 --weight-decay 5e-4 --label-smoothing 0.1 --augment standard)
+    flags+=(--epochs "$(pick 200 2)" --batch-size 128 --dtype bfloat16 --seed "$3" --run-dir "$folder")
+    if has_data; then flags+=(--data cifar10 --data-dir "$data"); else flags+=(--data digits); fi
+    [ -z "$tiny" ] || flags+=(--train-images 64 --test-images 64)
+    [ "$device" = cpu ] || flags+=(--device "$device")
+  fi
+  flatmin train "${flags[@]}" && touch "$folder/finished"
+}
+
 stage_runs() {
-  local source=(--data digits --model resnet20) size=()
-  if has_data; then source=(--data cifar10 --data-dir "$data" --model resnet20); elif [ -z "$tiny" ]; then skip "no CIFAR-10; give --data-dir"; fi
-  [ -z "$tiny" ] || size=(--train-images 64 --test-images 64)
-  local code=0
-  for seed in $(pick "1 2 3" "1"); do
-    for run in sgd sam:0.05 asam:0.5; do
-      local name=${run%%:*} rho=${run#*:}
-      local folder=$out/runs/$name-$seed flags=(--optimizer "$name")
-      [ "$name" = sgd ] || flags+=(--rho "$rho")
-      [ -e "$folder/finished" ] && continue
-      if [ -e "$folder/checkpoints/last" ]; then flags=(--resume "$folder"); else
-        flags+=("${source[@]}" "${size[@]}" --epochs "$(pick 200 2)" --batch-size 128 --lr 0.1 --momentum 0.9 --weight-decay 5e-4 --label-smoothing 0.1
-          --augment standard --seed "$seed" --dtype bfloat16 --run-dir "$folder")
-        [ "$device" = cpu ] || flags+=(--device "$device")
-      fi
-      flatmin train "${flags[@]}" || { code=$?; say "$name-$seed: not finished (exit code $code)"; [ "$code" -eq 130 ] || [ "$code" -eq 124 ] && return "$code"; continue; }
-      touch "$folder/finished"
-    done
+  has_data || [ -n "$tiny" ] || skip "no CIFAR-10; give --data-dir"
+  for seed in $(pick "1 2 3" 1); do
+    train_run sgd "" "$seed"
+    train_run sam 0.05 "$seed"
+    train_run asam 0.5 "$seed"
   done
-  return "$code"
 }
 
 failed=0
