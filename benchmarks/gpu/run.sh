@@ -8,7 +8,7 @@ set -uo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
-stages=(environment sanitizer parity update resnet20 wrn28_10 resnet50 passes profile memory cifar94 runs)
+stages=(environment sanitizer parity resnet20 wrn28_10 resnet50 passes profile memory cifar94 runs)
 
 device=cuda out=gpu-results pack= work=/tmp/flatmin-gpu data= limit=460 tiny= again=
 usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" | grep -v '^set '; echo "stages: ${stages[*]}"; }
@@ -113,10 +113,6 @@ stage_sanitizer() {
 
 stage_parity() { script parity.mjs --device "$device" --steps "$(pick 20 3)" --batch "$(pick 128 8)" --out "$out/parity.json"; }
 
-stage_update() {
-  flatmin bench step --optimizer asam --device "$device" --rounds "$(pick 7 1)" --steps "$(pick 50 1)" --warmup "$(pick 10 1)" --out "$out/update.json"
-}
-
 stage_resnet20() { compare resnet20 128 100; }
 stage_wrn28_10() { compare wrn28_10 128 12; }
 stage_resnet50() { compare resnet50 256 12; }
@@ -127,15 +123,19 @@ stage_passes() {
     --rounds "$(pick 9 1)" --steps "$(pick 100 1)" --warmup "$(pick 20 1)" --out "$out/passes.json"
 }
 
-# Where the time of a step goes, kernel by kernel.
+# Where the time of a step goes, kernel by kernel; the update is that of ResNet-50's 25.6 million parameters.
 stage_profile() {
   [ "$device" != cpu ] || skip "a profile of kernels needs a GPU"
   command -v ncu || skip "ncu is not installed"
-  for model in resnet20 resnet50; do
-    within ncu --target-processes all --clock-control none --graph-profiling node --launch-skip 2000 --launch-count 600 --csv \
-      --metrics gpu__time_duration.sum,dram__throughput.avg.pct_of_peak_sustained_elapsed,sm__throughput.avg.pct_of_peak_sustained_elapsed \
-      "$node" "$root/bin/flatmin.js" bench train --model "$model" --batch 128 --dtype bfloat16 --device "$device" --rounds 1 --steps 5 >"$out/profile-$model.csv"
-  done
+  profile resnet20 128
+  profile resnet50 256
+}
+
+profile() {
+  within ncu --clock-control none --graph-profiling node --kernel-name-base demangled --launch-skip 6000 --launch-count 4000 --csv --log-file "$out/profile-$1.csv" \
+    --metrics gpu__time_duration.sum,dram__throughput.avg.pct_of_peak_sustained_elapsed,sm__throughput.avg.pct_of_peak_sustained_elapsed \
+    "$node" "$root/bin/flatmin.js" bench train --model "$1" --batch "$2" --dtype bfloat16 --device "$device" --rounds 1 --steps 12
+  "$node" "$root/benchmarks/gpu/kernels.mjs" "$out/profile-$1.csv" "$out/profile-$1.json"
 }
 
 stage_memory() { script memory.mjs --device "$device" --seconds "$(pick 300 6)" --out "$out/memory.json"; }
