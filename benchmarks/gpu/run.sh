@@ -53,9 +53,10 @@ if [ -n "$pack" ]; then
   for part in "$pack"/data-*.tar; do
     [ -e "$part" ] && python3 -m tarfile -e "$part" "$work/cifar-sheets"
   done
-  python3 "$root/benchmarks/gpu/cifar_sheets.py" unpack "$work/cifar-sheets" "$work/cifar" || exit 1
+  export FLATMIN_PEERS_PYTHON=${FLATMIN_PEERS_PYTHON:-python3}
+  "$FLATMIN_PEERS_PYTHON" "$root/benchmarks/gpu/cifar_sheets.py" unpack "$work/cifar-sheets" "$work/cifar" || exit 1
   rm -rf "$work/cifar-sheets"
-  data=${data:-$work/cifar} FLATMIN_PEERS_PYTHON=python3
+  data=${data:-$work/cifar}
   export PYTHONPATH="$root/site${PYTHONPATH:+:$PYTHONPATH}"
 fi
 node=node
