@@ -43,19 +43,22 @@ say() { printf '%s %s\n' "$(date -u +%H:%M:%S)" "$*" >&2; }
 
 # What pack.sh packed goes into --work; data in whichever parts are there.
 if [ -n "$pack" ]; then
-  mkdir -p "$work/cifar-sheets"
+  mkdir -p "$work/cifar"
   if ! cmp -s <(stat -c '%s %Y' "$pack/code.tar.xz") "$work/.packed"; then
     say "unpacking $pack/code.tar.xz"
     python3 -m tarfile -e "$pack/code.tar.xz" "$work" || exit 1
     stat -c '%s %Y' "$pack/code.tar.xz" >"$work/.packed"
   fi
   root=$work
-  for part in "$pack"/data-*.tar; do
-    [ -e "$part" ] && python3 -m tarfile -e "$part" "$work/cifar-sheets"
-  done
   export FLATMIN_PEERS_PYTHON=${FLATMIN_PEERS_PYTHON:-python3}
-  "$FLATMIN_PEERS_PYTHON" "$root/benchmarks/gpu/cifar_sheets.py" unpack "$work/cifar-sheets" "$work/cifar" || exit 1
-  rm -rf "$work/cifar-sheets"
+  for part in "$pack"/data-*.tar; do
+    stamp=$work/cifar/$(basename "$part").unpacked
+    if [ ! -e "$part" ] || [ -e "$stamp" ]; then continue; fi
+    python3 -m tarfile -e "$part" "$work/cifar-sheets" || exit 1
+    "$FLATMIN_PEERS_PYTHON" "$root/benchmarks/gpu/cifar_sheets.py" unpack "$work/cifar-sheets" "$work/cifar" || exit 1
+    rm -rf "$work/cifar-sheets"
+    touch "$stamp"
+  done
   data=${data:-$work/cifar}
   export PYTHONPATH="$root/site${PYTHONPATH:+:$PYTHONPATH}"
 fi
