@@ -61,12 +61,7 @@ const rows = [
   ['WRN-28-10, over the best peer', peersOf('wrn28_10'), overBest, atLeast(1.1)],
   ['ResNet-50 at 224, images a second', peersOf('resnet50'), ({ imagesPerSecond }) => imagesPerSecond, atLeast(3000)],
   ['ResNet-50 at 224, over the best peer', peersOf('resnet50'), overBest, atLeast(1.3)],
-  [
-    'update of 25.6 M parameters, ms',
-    read('profile-resnet50.json'),
-    ({ updateMs }) => updateMs,
-    atMost(0.3),
-  ],
+  ['update of 25.6 M parameters, ms', read('profile-resnet50.json'), ({ updateMs }) => updateMs, atMost(0.3)],
   ['ASAM against SGD', read('passes.json'), (result) => ratio(result, 'asam', 'sgd'), atMost(2.02)],
   ['ASAM against SAM', read('passes.json'), (result) => ratio(result, 'asam', 'sam'), atMost(1.01)],
   ['bfloat16 against float32 on the CPU, loss', read('parity.json'), (result) => parity(result, 0), atMost(0.01)],

@@ -7,7 +7,8 @@ import { readFileSync, writeFileSync } from 'node:fs';
 const [source, target] = process.argv.slice(2);
 const NANOSECONDS = { ns: 1, nsecond: 1, us: 1e3, usecond: 1e3, ms: 1e6, msecond: 1e6, s: 1e9, second: 1e9 };
 /** Structs of crates/torch-ext/cuda/kernels, by which its kernels are told apart. */
-const UPDATE = /flatmin.*\b(Norms|FilterScales|LargestMagnitude|PowerSum|Begin|Measure|Perturb|Descent|WriteTable|Clip|Commit)\b/;
+const UPDATE =
+  /flatmin.*\b(Norms|FilterScales|LargestMagnitude|PowerSum|Begin|Measure|Perturb|Descent|WriteTable|Clip|Commit)\b/;
 
 /** The fields of a line of quoted CSV. */
 const fieldsOf = (line) => [...line.matchAll(/"((?:[^"]|"")*)"/g)].map(([, field]) => field.replaceAll('""', '"'));
@@ -36,7 +37,15 @@ const steps = [...kernels].find(([name]) => /flatmin.*Perturb/.test(name))?.[1].
 const perStep = (name, { total }) => ({ kernel: name, msPerStep: total / 1e6 / steps });
 const all = [...kernels].map(([name, times]) => perStep(name, times)).sort((a, b) => b.msPerStep - a.msPerStep);
 const sum = (list) => list.reduce((total, { msPerStep }) => total + msPerStep, 0);
-const result = { device: 'cuda', steps, updateMs: sum(all.filter(({ kernel }) => UPDATE.test(kernel))), kernelMs: sum(all), kernels: all };
+const result = {
+  device: 'cuda',
+  steps,
+  updateMs: sum(all.filter(({ kernel }) => UPDATE.test(kernel))),
+  kernelMs: sum(all),
+  kernels: all,
+};
 if (steps === 0) throw new Error(`${source}: no perturbation of flatmin's among ${kernels.size} kernels`);
 writeFileSync(target, `${JSON.stringify(result, undefined, 2)}\n`);
-process.stdout.write(`update ${result.updateMs.toFixed(4)} ms, kernels ${result.kernelMs.toFixed(3)} ms a step, over ${steps} steps\n`);
+process.stdout.write(
+  `update ${result.updateMs.toFixed(4)} ms, kernels ${result.kernelMs.toFixed(3)} ms a step, over ${steps} steps\n`,
+);

@@ -6,9 +6,9 @@ import torch
 
 
 class ForeachASAM:
-    """Adaptive SAM around `optimizer`: parameters with "weight" in their name are scaled by |w| + eta; `eta=None` scales none, which is SAM."""
+    """Adaptive SAM around `optimizer`: parameters with "weight" in their name are scaled by |w| + eta; with `eta` None nothing is."""
 
-    def __init__(self, optimizer, model, rho, eta=None):
+    def __init__(self, optimizer, model, rho, eta):
         self.optimizer = optimizer
         self.rho = rho
         self.eta = eta
@@ -45,10 +45,11 @@ class ForeachASAM:
         self.optimizer.zero_grad()
 
 
-def foreach_minimizer(name, optimizer, model, rho=None, eta=0.01):
-    """`sam` or `asam` around `optimizer`, with the published defaults (rho 0.05 and 0.5)."""
-    if name == "sam":
-        return ForeachASAM(optimizer, model, rho=0.05 if rho is None else rho)
-    if name == "asam":
-        return ForeachASAM(optimizer, model, rho=0.5 if rho is None else rho, eta=eta)
-    raise ValueError(f"unknown minimizer '{name}': expected sam or asam")
+class ForeachSAM(ForeachASAM):
+    """SAM in the same structure: nothing is scaled."""
+
+    def __init__(self, optimizer, model, rho):
+        super().__init__(optimizer, model, rho=rho, eta=None)
+
+
+FORMS = {"sam": ForeachSAM, "asam": ForeachASAM}

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+import foreach_asam
 import nets
-from foreach_asam import foreach_minimizer
-from published_asam import minimizer
+import published_asam
 
 PUBLISHED = "nchw"
 """Nothing but what the published code does."""
@@ -88,8 +88,10 @@ class Training:
         self.parameters = sum(parameter.numel() for parameter in model.parameters())
         self._forward = torch.compile(model) if variant.compiled else model
         self._base = torch.optim.SGD(model.parameters(), lr=arguments.lr, momentum=0.9, weight_decay=5e-4)
-        make = foreach_minimizer if variant.foreach else minimizer
-        self._wrapped = None if arguments.optimizer == "sgd" else make(arguments.optimizer, self._base, model, rho=arguments.rho)
+        self._wrapped = None
+        if arguments.optimizer != "sgd":
+            forms = (foreach_asam if variant.foreach else published_asam).FORMS
+            self._wrapped = published_asam.minimizer(arguments.optimizer, self._base, model, rho=arguments.rho, forms=forms)
 
     def _loss(self, images, labels):
         autocast = torch.autocast(self._device.type, dtype=torch.bfloat16) if self._variant.bf16 else contextlib.nullcontext()
