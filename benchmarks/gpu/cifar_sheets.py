@@ -3,11 +3,13 @@
 pack: FOLDER of *.bin files to sheets and labels in OUT. unpack: those of FOLDER to *.bin files in OUT.
 """
 import argparse
+import shutil
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+CLASSES = "batches.meta.txt"
 FILES = [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]
 SIDE = 32
 RECORD = 1 + 3 * SIDE * SIDE
@@ -23,6 +25,7 @@ def pack(source, target):
         sheet = tiles.reshape(rows, COLUMNS, 3, SIDE, SIDE).transpose(0, 3, 1, 4, 2).reshape(rows * SIDE, COLUMNS * SIDE, 3)
         Image.fromarray(sheet).save(target / f"{name}.webp", lossless=True, quality=60, method=2)
         records[:, 0].tofile(target / f"{name}.labels")
+    shutil.copy(source / CLASSES, target)
 
 
 def unpack(source, target):
@@ -34,6 +37,8 @@ def unpack(source, target):
         sheet = np.asarray(Image.open(source / f"{name}.webp").convert("RGB"))
         tiles = sheet.reshape(-1, SIDE, COLUMNS, SIDE, 3).transpose(0, 2, 4, 1, 3).reshape(-1, RECORD - 1)
         np.concatenate([labels[:, None], tiles[: len(labels)]], axis=1).tofile(target / f"{name}.bin")
+    if (source / CLASSES).exists():
+        shutil.copy(source / CLASSES, target)
 
 
 def main():

@@ -70,7 +70,7 @@ if [ -n "$data" ]; then
   [ -e "$data/test_batch.bin" ] || fail "$data holds no test_batch.bin; expected CIFAR-10's binary files"
   python=${FLATMIN_PEERS_PYTHON:-$(bash "$root/benchmarks/peers/venv.sh")}
   "$python" "$root/benchmarks/gpu/cifar_sheets.py" pack "$data" "$stage/cifar"
-  tar cf "$out/data-1.tar" -C "$stage/cifar" data_batch_{1,2,3}.{webp,labels}
+  tar cf "$out/data-1.tar" -C "$stage/cifar" batches.meta.txt data_batch_{1,2,3}.{webp,labels}
   tar cf "$out/data-2.tar" -C "$stage/cifar" {data_batch_4,data_batch_5,test_batch}.{webp,labels}
 fi
 
