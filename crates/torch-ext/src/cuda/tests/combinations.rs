@@ -21,7 +21,7 @@ impl Sources {
 fn both<T: Real>(case: &Case, run: impl Fn(&Blend<'_>, &CpuBlend<'_, T>)) {
     let sources = Sources::new(case);
     let (first, second) = (case.table(&sources.first), case.table(&sources.second));
-    let mut weights = Table::new(&case.place, &case.cut).unwrap();
+    let weights = Table::new(&case.place, &case.cut).unwrap();
     weights.set_working(&case.place, &case.cut, &case.working, case.half.as_ref()).unwrap();
     let arena = Table::of_arena(&case.place, &case.cut, &case.master).unwrap();
     let blend = Blend::of(&first, 0.75, None)

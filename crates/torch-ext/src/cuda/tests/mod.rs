@@ -84,7 +84,7 @@ impl Case {
     }
 
     pub fn table(&self, gradients: &[Option<Tensor>]) -> Table {
-        let mut table = Table::new(&self.place, &self.cut).unwrap();
+        let table = Table::new(&self.place, &self.cut).unwrap();
         table.set(&self.place, &self.cut, self.kind, gradients).unwrap();
         table
     }

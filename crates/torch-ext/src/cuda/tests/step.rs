@@ -120,7 +120,7 @@ fn a_gradient_is_clipped_to_a_norm() {
 #[test]
 fn what_does_not_fit_is_refused() {
     let case = Case::new(Kind::Float, false);
-    let mut table = Table::new(&case.place, &case.cut).unwrap();
+    let table = Table::new(&case.place, &case.cut).unwrap();
     let mut gradients = case.gradients(1);
     let too_few = table.set(&case.place, &case.cut, case.kind, &gradients[1..]).unwrap_err();
     assert!(too_few.to_string().contains("5 of them, expected 6"), "{too_few}");
