@@ -1,5 +1,5 @@
 // Comparing optimizers through the command line on the digits: figures, going on after a kill, sweeps, and wrong input.
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -64,7 +64,16 @@ describe('a comparison', () => {
 
   beforeAll(async () => {
     out = join(folder, 'whole');
-    const result = await flatmin([...args, '--label-noise', '0.4', '--sgd-epochs-factor', '2', '--out', out]);
+    const result = await flatmin([
+      ...args,
+      '--label-noise',
+      '0.4',
+      '--sgd-epochs-factor',
+      '2',
+      '--tensorboard',
+      '--out',
+      out,
+    ]);
     expect(result.stderr).toBe('');
     expect(result.code).toBe(0);
     stdout = result.stdout;
@@ -116,6 +125,13 @@ describe('a comparison', () => {
     }
     expect(stdout).toMatch(/\[4\/4\]/);
     expect(page).toContain('40 % of the training labels wrong');
+  });
+
+  it('writes the TensorBoard files that it is asked for', () => {
+    for (const { runDir } of documentOf(out).runs) {
+      const splits = readdirSync(join(runDir, 'tensorboard')).toSorted();
+      expect(splits).toEqual(['test', 'train']);
+    }
   });
 
   it('is not run again, and takes further seeds in', async () => {

@@ -4,6 +4,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { path, positiveInteger, wholeNumber } from '../../options/fields.js';
+import { trainerSchema } from '../../options/index.js';
 import { type Context, defineCommand } from '../command.js';
 import { type ComparisonPlan, planComparison } from '../compare/plan.js';
 import { comparisonDocument, comparisonPage, showTable } from '../compare/result.js';
@@ -45,6 +46,7 @@ const schema = z.strictObject({
     .max(1024)
     .optional()
     .describe('Threads of each run (default: the cores divided by the jobs)'),
+  tensorboard: trainerSchema.shape.tensorboard,
   out: path.optional().describe('Folder of the runs and results (default: runs/compare-<data>-<model>)'),
 });
 
@@ -65,7 +67,7 @@ Examples:
 });
 
 async function compare(options: CompareOptions, { output, exit }: Context): Promise<void> {
-  const { optimizers, sweep, seeds, firstSeed, sgdEpochsFactor, jobs, out: folder, ...shared } = options;
+  const { optimizers, sweep, seeds, firstSeed, sgdEpochsFactor, jobs, tensorboard, out: folder, ...shared } = options;
   const out = folder ?? join('runs', `compare-${shared.data}-${modelName(shared)}`);
   const threads = shared.threads ?? Math.max(1, Math.floor(availableParallelism() / jobs));
   const plan = planComparison({
@@ -74,7 +76,12 @@ async function compare(options: CompareOptions, { output, exit }: Context): Prom
     shared: { ...shared, threads },
   });
   output.text(`${modelName(shared)} on ${shared.data}: ${plan.settings.map(({ name }) => name).join(', ')}`);
-  const outcome = await trainRuns(plan.runs, () => openImages({ ...shared, test: true }), jobs, output);
+  const outcome = await trainRuns(
+    plan.runs,
+    () => openImages({ ...shared, test: true }),
+    { jobs, tensorboard },
+    output,
+  );
   if (outcome.runs.length > 0) {
     const described = { ...shared, model: modelName(shared), threads, jobs };
     const document = comparisonDocument(plan, outcome, described);

@@ -36,7 +36,8 @@ export const demoCommand = defineCommand({
     output.text(
       `Digits: ${images.train.length} training images, ${wrong} of their labels wrong; ${images.test?.length} test images with right labels.`,
     );
-    const outcome = await trainRuns(plan.runs, async () => images, Math.min(jobs, plan.runs.length), output);
+    const manner = { jobs: Math.min(jobs, plan.runs.length), tensorboard: false };
+    const outcome = await trainRuns(plan.runs, async () => images, manner, output);
     if (outcome.stopped) {
       exit(EXIT.interrupted);
       return;

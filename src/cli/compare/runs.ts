@@ -34,20 +34,28 @@ export interface Outcome {
   readonly stopped: boolean;
 }
 
-/** Trains what is not finished yet, `atOnce` runs at once. */
+/** How the runs are trained. */
+export interface Manner {
+  /** Runs trained at once. */
+  readonly jobs: number;
+  /** Whether each writes TensorBoard files into its folder. */
+  readonly tensorboard: boolean;
+}
+
+/** Trains what is not finished yet. */
 export async function trainRuns(
   plans: readonly PlannedRun[],
   openImages: () => Promise<Images>,
-  atOnce: number,
+  manner: Manner,
   output: Output,
 ): Promise<Outcome> {
   const jobs = jobsOf(plans);
   const todo = jobs.filter(({ kept }) => kept?.finished !== true);
   tellPlan(jobs, todo, output);
   const start = performance.now();
-  const crew = new Crew(todo, output);
+  const crew = new Crew(todo, manner, output);
   using interrupt = onInterrupt(() => crew.stop());
-  if (todo.length > 0) await crew.train(await openImages(), atOnce);
+  if (todo.length > 0) await crew.train(await openImages());
   const runs = jobs.flatMap((job) => {
     const epochs = job.kept?.finished === true ? job.kept.epochs : crew.finished.get(job);
     return epochs === undefined ? [] : [finishedRun(job.plan, epochs)];
@@ -79,9 +87,11 @@ class Crew {
   readonly #active = new Set<Run>();
   readonly #board: Board;
   readonly #live: boolean;
+  readonly #manner: Manner;
   #stopped = false;
 
-  constructor(todo: readonly Job[], output: Output) {
+  constructor(todo: readonly Job[], manner: Manner, output: Output) {
+    this.#manner = manner;
     this.#queue = inOrder(todo);
     this.#board = new Board(
       todo.map((run) => ({ run, share: shareDone(run) })),
@@ -97,8 +107,8 @@ class Crew {
   }
 
   /** @throws what is wrong with the options of a run, since it is wrong with all of the comparison. */
-  async train(images: Images, atOnce: number): Promise<void> {
-    const workers = Array.from({ length: atOnce }, () => this.#work(images));
+  async train(images: Images): Promise<void> {
+    const workers = Array.from({ length: this.#manner.jobs }, () => this.#work(images));
     for (const outcome of await Promise.allSettled(workers)) if (outcome.status === 'rejected') throw outcome.reason;
   }
 
@@ -128,7 +138,8 @@ class Crew {
     const { options, runDir } = job.plan;
     const goesOn = runDir !== undefined && job.kept?.resumable === true;
     const start = goesOn ? { ...options, weights: undefined } : options;
-    using training = await planTraining(start)(images, { runDir, stepEventMs: this.#live ? 100 : 1000 });
+    const { tensorboard } = this.#manner;
+    using training = await planTraining(start)(images, { runDir, tensorboard, stepEventMs: this.#live ? 100 : 1000 });
     await prepareFolder(job);
     const run = goesOn ? training.trainer.resume(runDir) : training.trainer.fit();
     this.#active.add(run);
