@@ -91,6 +91,12 @@ describe('failures end with code 1, a code and no stack', () => {
     expect(stderr).not.toMatch(/\n\s+at /);
   });
 
+  it('a libtorch for CUDA that is not there, on a machine without a GPU, too', async () => {
+    const { code, stderr } = await flatmin(['setup', '--device', 'cuda', '--libtorch', join(folder, 'absent')]);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^error ERR_FLATMIN_LIBTORCH: .*absent does not exist/);
+  });
+
   it('weights that are no weights; --verbose shows the stack', async () => {
     const file = join(folder, 'text.safetensors');
     writeFileSync(file, 'not weights at all');

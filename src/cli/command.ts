@@ -27,6 +27,8 @@ export interface CommandDefinition<S extends z.ZodObject = z.ZodObject> {
   readonly schema: S;
   /** A config file to start from when the user gives none, found from the raw flags and the operands. */
   readonly configOf?: (flags: Readonly<Record<string, unknown>>, operands: readonly string[]) => string | undefined;
+  /** False: its `device` is not one to compute on, and nothing is loaded for it. Default true. */
+  readonly computes?: boolean;
   readonly run: (options: z.output<S>, context: Context) => Promise<void>;
 }
 
@@ -66,7 +68,8 @@ export function buildCommand(definition: CommandDefinition): Command {
         common.config ?? definition.configOf?.(command.opts(), command.args),
       );
       // Before anything else touches libtorch, which cannot be given its CUDA part later.
-      if (options.device !== undefined) await load({ device: options.device as DeviceName });
+      const computes = definition.computes !== false && options.device !== undefined;
+      if (computes) await load({ device: options.device as DeviceName });
       await definition.run(options, {
         output,
         operands: command.args,

@@ -25,6 +25,7 @@ export const setupCommand = defineCommand({
   details: `Without a network: run 'flatmin setup --download-only DIR' where there is one, copy DIR, and run 'flatmin setup --from-dir DIR'.
 The environment variables FLATMIN_LIBTORCH and LIBTORCH name an existing libtorch, FLATMIN_CACHE where flatmin keeps its own.`,
   schema: setupSchema,
+  computes: false,
   async run({ libtorch, fromDir, downloadOnly, ...rest }, { output }) {
     const folders = {
       ...(libtorch !== undefined && { libtorch }),
