@@ -4,7 +4,7 @@
 
 import { ASAM, datasets, models, type Optimizer, SAM, SGD, type SharpnessAware, Trainer } from 'flatmin';
 
-const [epochs, seeds] = [Number(process.argv[2] ?? 60), Number(process.argv[3] ?? 3)];
+const [epochs, seeds] = [Number(process.argv[2] ?? 30), Number(process.argv[3] ?? 3)];
 const [clean, test] = datasets.digits().split([1297, 500], { seed: 1 });
 const train = clean.withLabelNoise(0.4, { seed: 1 });
 
@@ -21,7 +21,7 @@ for (const [name, create] of Object.entries(methods)) {
   for (let seed = 1; seed <= seeds; seed += 1) {
     using model = models.demo({ seed });
     const optimizer = create(new SGD(model, { lr: 0.1, momentum: 0.9, weightDecay: 5e-4 }));
-    const { result } = await new Trainer({ model, optimizer, train, test, epochs, seed }).fit();
+    const { result } = await new Trainer({ model, optimizer, train, test, epochs, seed, schedule: 'cosine' }).fit();
     scores.train.push(result.train?.accuracy ?? Number.NaN);
     scores.test.push(result.test?.accuracy ?? Number.NaN);
   }
