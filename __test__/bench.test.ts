@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { alternate } from '../src/bench/alternate.js';
 import { timesOf } from '../src/bench/peer.js';
 import { median, series } from '../src/bench/statistics.js';
+import { hasNvidiaDriver } from '../src/native/driver.js';
 import { flatmin } from './support/cli.js';
 import { greyPng } from './support/png.js';
 
@@ -67,6 +68,29 @@ describe('flatmin bench --json', () => {
     expect(result.imagesPerSecond).toBeCloseTo(8000 / result.stepMs, 0);
     expect(result).toMatchObject({ environment: { node: process.version, torch: expect.stringMatching(/^\d/) } });
     expect(JSON.parse(readFileSync(out, 'utf8'))).toEqual(result);
+  });
+
+  it('train: several optimizers in turns, as multiples of the first', async () => {
+    const args = ['bench', 'train', '--model', 'demo', '--batch', '8', '--optimizer', 'sgd,asam', ...TINY, '--json'];
+    const { code, stdout } = await flatmin(args);
+    expect(code).toBe(0);
+    const result = JSON.parse(stdout) as { optimizers: { name: string; relative: object }[] };
+    expect(result).toMatchObject({ relativeTo: 'sgd', device: 'cpu' });
+    expect(result.optimizers.map(({ name }) => name)).toEqual(['sgd', 'asam']);
+    expect(result.optimizers[0]?.relative).toEqual({ median: 1, min: 1, max: 1, n: 2 });
+  });
+
+  it('names the devices that there are, and a variant of the peer that there is not', async () => {
+    const device = await flatmin(['bench', 'train', '--model', 'demo', '--device', 'gpu', ...TINY]);
+    expect(device).toMatchObject({ code: 2, stderr: expect.stringContaining("'cuda:N'") });
+    const variant = await flatmin(['bench', 'train', '--model', 'demo', '--variants', 'graph', ...TINY]);
+    expect(variant).toMatchObject({ code: 2, stderr: expect.stringContaining('channels_last_bf16_foreach_graph') });
+  });
+
+  it.skipIf(hasNvidiaDriver())('says that there is no driver for CUDA (skipped where there is one)', async () => {
+    const { code, stderr } = await flatmin(['bench', 'train', '--model', 'demo', '--device', 'cuda', ...TINY]);
+    expect(code).not.toBe(0);
+    expect(stderr).toContain('no NVIDIA driver');
   });
 
   it('data: rates on one thread and on several', async () => {

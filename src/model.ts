@@ -263,6 +263,17 @@ export class Model {
   }
 
   /**
+   * Writes the model as an ONNX file (operator set 17), complete or not at all: in evaluation mode, float32, from `images` [batch,
+   * channels, height, width], normalised already, to `logits` [batch, classes], for batches of any size. Weights keep their
+   * names; class names and normalisation are in the file's metadata.
+   * @throws `ERR_FLATMIN_OPTION` for a TorchScript model.
+   */
+  async exportOnnx(path: string): Promise<void> {
+    const file = parseOptions(filePathSchema, path, 'model.exportOnnx path');
+    await call(() => nativeOf(this).exportOnnx(file));
+  }
+
+  /**
    * Reads weights with PyTorch's names into this model: safetensors, or what `torch.save` wrote. Nothing in a file is
    * executed, and nothing changes when it does not fit.
    */

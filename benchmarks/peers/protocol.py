@@ -23,7 +23,26 @@ def add_arguments(parser):
 
 def versions():
     """What ran: a figure without it cannot be repeated."""
-    return {"python": platform.python_version(), "torch": torch.__version__, "numpy": numpy.__version__, "cpuCapability": torch.backends.cpu.get_cpu_capability()}
+    found = {"python": platform.python_version(), "torch": torch.__version__, "numpy": numpy.__version__, "cpuCapability": torch.backends.cpu.get_cpu_capability()}
+    if torch.cuda.is_initialized():
+        found |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+    return found
+
+
+def hardware(device):
+    """What it ran on: the GPU, or the processor."""
+    if device.type != "cuda":
+        return {"cores": os.cpu_count()}
+    gpu = torch.cuda.get_device_properties(device)
+    return {"gpu": gpu.name, "memoryBytes": gpu.total_memory, "multiprocessors": gpu.multi_processor_count, "computeCapability": f"{gpu.major}.{gpu.minor}"}
+
+
+def peak_memory():
+    """Peaks of this process so far: resident memory and, where a GPU is used, its memory."""
+    peaks = {"peakRssBytes": peak_rss_bytes()}
+    if torch.cuda.is_initialized():
+        peaks |= {"peakDeviceBytes": torch.cuda.max_memory_allocated()}
+    return peaks
 
 
 def peak_rss_bytes():
@@ -59,7 +78,7 @@ def main(arguments, describe, run_steps):
     head = {**describe, "threads": torch.get_num_threads(), "versions": versions()}
     if not arguments.serve:
         times = run_steps(arguments.steps)
-        emit({**head, **{name: spread(values) for name, values in times.items()}, "peakRssBytes": peak_rss_bytes()})
+        emit({**head, **{name: spread(values) for name, values in times.items()}, **peak_memory()})
         return
     emit({"ready": True, **head})
     for line in sys.stdin:
@@ -70,4 +89,4 @@ def main(arguments, describe, run_steps):
         except (ValueError, KeyError, TypeError):
             emit({"error": f"expected a line like {{\"run\": 5}}, found {line.strip()!r}"})
             continue
-        emit({**run_steps(count), "peakRssBytes": peak_rss_bytes()})
+        emit({**run_steps(count), **peak_memory()})

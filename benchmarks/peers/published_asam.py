@@ -85,10 +85,13 @@ class SAM(ASAM):
         self.optimizer.zero_grad()
 
 
-def minimizer(name, optimizer, model, rho=None, eta=0.01):
-    """`sam` or `asam` around `optimizer`, with the published defaults (rho 0.05 and 0.5)."""
+FORMS = {"sam": SAM, "asam": ASAM}
+
+
+def minimizer(name, optimizer, model, rho=None, eta=0.01, forms=FORMS):
+    """`sam` or `asam` around `optimizer`, with the published defaults (rho 0.05 and 0.5); `forms` are classes of the two."""
     if name == "sam":
-        return SAM(optimizer, model, rho=0.05 if rho is None else rho)
+        return forms["sam"](optimizer, model, rho=0.05 if rho is None else rho)
     if name == "asam":
-        return ASAM(optimizer, model, rho=0.5 if rho is None else rho, eta=eta)
+        return forms["asam"](optimizer, model, rho=0.5 if rho is None else rho, eta=eta)
     raise ValueError(f"unknown minimizer '{name}': expected sam or asam")

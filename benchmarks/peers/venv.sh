@@ -1,8 +1,19 @@
 #!/usr/bin/env bash
 # Makes the virtual environment of the PyTorch peers once, and prints the path of its Python on stdout (progress goes to stderr).
 # It lies in flatmin's cache folder, takes about 5 GB (the wheel needs its CUDA libraries even on a CPU), and is brought up to date when requirements change.
-# `venv.sh models` adds the libraries whose models flatmin's are compared with.
+# FLATMIN_PEERS_PYTHON names a Python that has all of it already, on a machine without a network: it is taken as it is.
+# `venv.sh models` adds the libraries whose models flatmin's are compared with. `venv.sh onnx` makes another environment instead, a small
+# one without PyTorch, which runs exported ONNX files.
 set -euo pipefail
+
+if [ -n "${FLATMIN_PEERS_PYTHON:-}" ] && [ "${1:-}" != onnx ]; then
+  if ! "$FLATMIN_PEERS_PYTHON" -c 'import torch' >&2; then
+    echo "peers: FLATMIN_PEERS_PYTHON is '$FLATMIN_PEERS_PYTHON', which cannot import torch" >&2
+    exit 1
+  fi
+  echo "$FLATMIN_PEERS_PYTHON"
+  exit
+fi
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${FLATMIN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/flatmin}
@@ -16,7 +27,10 @@ is_installed() { cmp -s "$1" "$venv/$(basename "$1" .txt).installed"; }
 stamp() { cp "$1" "$venv/$(basename "$1" .txt).installed"; }
 
 wanted=("$here/requirements.txt")
-if [ "${1:-}" = models ]; then wanted+=("$here/../../__test__/goldens/requirements-models.txt"); fi
+case ${1:-} in
+  models) wanted+=("$here/../../__test__/goldens/requirements-models.txt") ;;
+  onnx) venv=$cache/onnx-venv wanted=("$here/../../__test__/onnx/requirements.txt") ;;
+esac
 
 for requirements in "${wanted[@]}"; do
   if is_installed "$requirements"; then continue; fi

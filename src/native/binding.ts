@@ -197,6 +197,7 @@ export interface BindingModel {
   predict(images: BindingTensor, options: { topK: number }): Promise<Prediction[][]>;
   predictFiles(paths: string[], options: { topK: number }): Promise<Prediction[][]>;
   save(path: string): Promise<void>;
+  exportOnnx(path: string): Promise<void>;
   loadWeights(path: string, options: LoadOptions): Promise<LoadReport>;
   stateDict(): Promise<Record<string, BindingTensor>>;
   loadStateDict(record: Record<string, BindingTensor>, options: LoadOptions): Promise<LoadReport>;

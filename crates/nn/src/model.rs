@@ -115,6 +115,14 @@ impl Model {
         self.set_normalization(normalization)
     }
 
+    /// None for a TorchScript model.
+    pub(crate) fn layers(&self) -> Option<&[Node]> {
+        match &self.network {
+            Network::Layers(nodes) => Some(nodes),
+            Network::Script(_) => None,
+        }
+    }
+
     pub(crate) fn script(&self) -> Option<&Script> {
         match &self.network {
             Network::Layers(_) => None,

@@ -182,13 +182,13 @@ fn file_dtype(kind: Kind) -> Option<FileDtype> {
 }
 
 /// The bytes of a contiguous tensor.
-fn payload(tensor: &Tensor) -> Result<Vec<u8>, tch::TchError> {
+pub(crate) fn payload(tensor: &Tensor) -> Result<Vec<u8>, tch::TchError> {
     let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
     tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
     Ok(bytes)
 }
 
-fn write_whole(path: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>) -> std::io::Result<()> {
+pub(crate) fn write_whole(path: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>) -> std::io::Result<()> {
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     // A temporary file is for its owner alone unless told otherwise; a saved model is an ordinary file.

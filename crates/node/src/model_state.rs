@@ -22,6 +22,13 @@ impl BindingModel {
         compute::promise(env, move || slot.lock().save(path.as_ref()).or_throw())
     }
 
+    /// Writes an ONNX file of the model in evaluation, complete or not at all.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn export_onnx<'env>(&self, env: &'env Env, path: String) -> napi::Result<PromiseRaw<'env, ()>> {
+        let slot = self.slot()?;
+        compute::promise(env, move || slot.lock().export_onnx(path.as_ref()).or_throw())
+    }
+
     /// The spec in a file that `save` wrote; null in files of other programs.
     #[napi(catch_unwind, ts_return_type = "object | null")]
     pub fn spec_in(path: String) -> napi::Result<Option<Value>> {

@@ -5,9 +5,9 @@ import { dirname } from 'node:path';
 import { z } from 'zod';
 import { benchData, DECODERS } from '../../bench/data.js';
 import { benchLoop } from '../../bench/loop.js';
-import { METHODS } from '../../bench/methods.js';
+import { METHODS, type Method } from '../../bench/methods.js';
 import { benchStep } from '../../bench/step.js';
-import { benchTrain, benchTrainAll, VARIANTS } from '../../bench/train.js';
+import { benchMethods, benchTrain, VARIANTS } from '../../bench/train.js';
 import { settleDevice } from '../../device.js';
 import { describeEnvironment } from '../../environment.js';
 import { dtype, path, positiveInteger, seed } from '../../options/fields.js';
@@ -84,22 +84,35 @@ export const benchStepCommand = defineCommand({
 export const benchTrainCommand = defineCommand({
   name: 'bench train',
   summary: 'time whole training steps',
+  details: `One optimizer alone, or beside the PyTorch peer with --peer; several take turns, each told as a multiple of the first.
+
+Examples:
+  flatmin bench train --peer
+  flatmin bench train --device cuda --dtype bfloat16 --model resnet50 --batch 256 --peer
+  flatmin bench train --optimizer sgd,sam,asam`,
   schema: z.strictObject({
-    ...{ model, optimizer: optimizerOrAll, batch, dtype, device: computeDevice, peer },
-    variants: z
-      .array(z.enum(VARIANTS))
+    model,
+    optimizer: z
+      .array(z.enum([...METHODS, 'all']))
       .min(1)
-      .default([...VARIANTS])
-      .describe('Variants of the PyTorch peer'),
+      .default(['asam'])
+      .describe('Optimizer; several, or all of them, in turns'),
+    ...{ batch, dtype, device: computeDevice, peer },
+    variants: z
+      .array(z.enum([...new Set([...VARIANTS.cpu, ...VARIANTS.cuda])]))
+      .min(1)
+      .optional()
+      .describe('Variants of the PyTorch peer (default: those of the device)'),
     ...commonFields,
   }),
   run: ({ optimizer, device, ...given }, context) => {
     const options = { ...given, device: settleDevice(device) };
-    return report('train', options, context, (settings) =>
-      optimizer === 'all'
-        ? benchTrainAll({ ...options, ...settings })
-        : benchTrain({ ...options, optimizer, ...settings }),
-    );
+    const methods = optimizer.includes('all') ? METHODS : (optimizer as Method[]);
+    const [only] = methods;
+    return report('train', options, context, (settings) => {
+      if (methods.length > 1 || only === undefined) return benchMethods(methods, { ...options, ...settings });
+      return benchTrain({ ...options, optimizer: only, ...settings });
+    });
   },
 });
 

@@ -17,11 +17,11 @@ use crate::spec;
 /// relu(batch_norm(x) + addend), addend and ReLU optional.
 #[derive(Debug)]
 pub(crate) struct NormAct {
-    affine: Option<(ParamId, ParamId)>,
+    pub affine: Option<(ParamId, ParamId)>,
     /// Position in the model's [`crate::BufferArena`].
-    norm: usize,
+    pub norm: usize,
     momentum: f64,
-    eps: f64,
+    pub eps: f64,
     pub relu: bool,
 }
 

@@ -14,11 +14,11 @@ use crate::spec;
 
 #[derive(Debug)]
 pub(crate) struct Conv2d {
-    weight: ParamId,
-    bias: Option<ParamId>,
-    stride: i64,
-    padding: i64,
-    groups: i64,
+    pub weight: ParamId,
+    pub bias: Option<ParamId>,
+    pub stride: i64,
+    pub padding: i64,
+    pub groups: i64,
 }
 
 impl Conv2d {

@@ -13,11 +13,11 @@ use crate::spec;
 
 #[derive(Debug)]
 pub(crate) struct LayerNorm {
-    affine: Option<(ParamId, ParamId)>,
-    features: i64,
-    eps: f64,
+    pub affine: Option<(ParamId, ParamId)>,
+    pub features: i64,
+    pub eps: f64,
     /// Whether the features are an image's channels.
-    of_pixels: bool,
+    pub of_pixels: bool,
 }
 
 impl LayerNorm {

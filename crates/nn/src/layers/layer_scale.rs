@@ -13,7 +13,7 @@ use crate::spec;
 
 #[derive(Debug)]
 pub(crate) struct LayerScale {
-    factors: ParamId,
+    pub factors: ParamId,
 }
 
 impl LayerScale {

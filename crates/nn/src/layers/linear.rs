@@ -12,8 +12,8 @@ use crate::spec;
 
 #[derive(Debug)]
 pub(crate) struct Linear {
-    weight: ParamId,
-    bias: Option<ParamId>,
+    pub weight: ParamId,
+    pub bias: Option<ParamId>,
     /// Whether it is the last layer: bfloat16 logits would be off by percents of a probability.
     pub logits: bool,
 }

@@ -30,7 +30,7 @@ pub(crate) use layer_norm::LayerNorm;
 pub(crate) use layer_scale::LayerScale;
 pub(crate) use linear::Linear;
 pub(crate) use parallel::{Merge, Parallel};
-pub(crate) use pool::Pool2d;
+pub(crate) use pool::{Pool2d, Reduction};
 pub(crate) use relu::Relu;
 pub(crate) use residual::{Residual, Shortcut};
 pub(crate) use self_attention::SelfAttention;

@@ -14,10 +14,10 @@ pub(crate) enum Reduction {
 
 #[derive(Debug)]
 pub(crate) struct Pool2d {
-    reduction: Reduction,
-    kernel: i64,
-    stride: i64,
-    padding: i64,
+    pub reduction: Reduction,
+    pub kernel: i64,
+    pub stride: i64,
+    pub padding: i64,
 }
 
 impl Pool2d {

@@ -16,9 +16,9 @@ const FEW_TOKENS: i64 = 256;
 #[derive(Debug)]
 pub(crate) struct SelfAttention {
     /// To queries, keys and values, one after the other.
-    qkv: Linear,
-    proj: Linear,
-    heads: i64,
+    pub qkv: Linear,
+    pub proj: Linear,
+    pub heads: i64,
     dropout: Dropout,
 }
 

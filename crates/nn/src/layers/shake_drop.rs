@@ -13,7 +13,7 @@ use crate::spec;
 
 #[derive(Debug)]
 pub(crate) struct ShakeDrop {
-    keep: f64,
+    pub keep: f64,
     draws: Draws,
 }
 

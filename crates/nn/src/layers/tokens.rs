@@ -19,8 +19,8 @@ pub(crate) fn to_tokens(image: &Tensor) -> Result<Tensor> {
 /// The way back.
 #[derive(Debug)]
 pub(crate) struct ToImage {
-    height: i64,
-    width: i64,
+    pub height: i64,
+    pub width: i64,
 }
 
 impl ToImage {
@@ -50,7 +50,7 @@ impl ToImage {
 /// One learnt token in front of the others.
 #[derive(Debug)]
 pub(crate) struct ClassToken {
-    token: ParamId,
+    pub token: ParamId,
 }
 
 impl ClassToken {
@@ -72,7 +72,7 @@ impl ClassToken {
 /// A learnt vector for each place, added to its token.
 #[derive(Debug)]
 pub(crate) struct PositionEmbedding {
-    positions: ParamId,
+    pub positions: ParamId,
 }
 
 impl PositionEmbedding {

@@ -9,7 +9,7 @@ use crate::spec;
 #[derive(Debug)]
 pub(crate) struct ZeroPad {
     /// Left, right, top, bottom, before and after the channels, as torch counts them.
-    widths: [i64; 6],
+    pub widths: [i64; 6],
 }
 
 impl ZeroPad {

@@ -1,0 +1,192 @@
+#!/usr/bin/env bash
+# Everything that is measured on a GPU, on a machine that has only Python with PyTorch and a driver, in stages of at most eight minutes.
+#   benchmarks/gpu/run.sh [--pack DIR] [--out DIR] [--device cuda] [--tiny] all | list | STAGE...
+# A stage writes STAGE.log and JSON into --out; one that is done is not run again there unless --again is given, so a
+# machine that goes away costs one stage. Runs of 200 epochs go on from their checkpoints.
+# `--device cpu --tiny` goes through all stages in a few minutes, to try the script: its figures mean nothing.
+set -uo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+stages=(environment sanitizer parity resnet20 wrn28_10 resnet50 passes profile memory cifar94 runs)
+
+device=cuda out=gpu-results pack= work=/tmp/flatmin-gpu data= limit=460 tiny= again=
+usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" | grep -v '^set '; echo "stages: ${stages[*]}"; }
+wrong() { echo "run: $1" >&2; usage >&2; exit 2; }
+
+wanted=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    --device | --out | --pack | --work | --data-dir | --limit)
+      [ $# -ge 2 ] || wrong "$1 needs a value"
+      name=${1#--}
+      declare "$([ "$name" = data-dir ] && echo data || echo "$name")=$2"
+      shift
+      ;;
+    --tiny) tiny=1 ;;
+    --again) again=1 ;;
+    -h | --help) usage; exit ;;
+    all) wanted=("${stages[@]}") ;;
+    list) printf '%s\n' "${stages[@]}"; exit ;;
+    *)
+      [[ " ${stages[*]} " == *" $1 "* ]] || wrong "unknown stage or option '$1'"
+      wanted+=("$1")
+      ;;
+  esac
+  shift
+done
+[ ${#wanted[@]} -gt 0 ] || wrong "which stages?"
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+
+say() { printf '%s %s\n' "$(date -u +%H:%M:%S)" "$*" >&2; }
+
+# What pack.sh packed goes into --work; data in whichever parts are there.
+if [ -n "$pack" ]; then
+  mkdir -p "$work/cifar"
+  if ! cmp -s <(stat -c '%s %Y' "$pack/code.tar.xz") "$work/.packed"; then
+    say "unpacking $pack/code.tar.xz"
+    python3 -m tarfile -e "$pack/code.tar.xz" "$work" || exit 1
+    stat -c '%s %Y' "$pack/code.tar.xz" >"$work/.packed"
+  fi
+  root=$work
+  export FLATMIN_PEERS_PYTHON=${FLATMIN_PEERS_PYTHON:-python3}
+  for part in "$pack"/data-*.tar; do
+    stamp=$work/cifar/$(basename "$part").unpacked
+    if [ ! -e "$part" ] || [ -e "$stamp" ]; then continue; fi
+    python3 -m tarfile -e "$part" "$work/cifar-sheets" || exit 1
+    "$FLATMIN_PEERS_PYTHON" "$root/benchmarks/gpu/cifar_sheets.py" unpack "$work/cifar-sheets" "$work/cifar" || exit 1
+    rm -rf "$work/cifar-sheets"
+    touch "$stamp"
+  done
+  data=${data:-$work/cifar}
+  export PYTHONPATH="$root/site${PYTHONPATH:+:$PYTHONPATH}"
+fi
+node=node
+[ -x "$root/node/bin/node" ] && node=$root/node/bin/node
+FLATMIN_PEERS_PYTHON=${FLATMIN_PEERS_PYTHON:-$(bash "$root/benchmarks/peers/venv.sh" models)} || exit 1
+export FLATMIN_PEERS_PYTHON FLATMIN_BOOTSTRAP=off PYTHONUNBUFFERED=1
+
+flatmin() { within "$node" "$root/bin/flatmin.js" "$@"; }
+script() { within "$node" "$root/benchmarks/gpu/$1" "${@:2}"; }
+# What is cut short at the limit writes its checkpoint first.
+within() {
+  local left=$((deadline - SECONDS))
+  [ "$left" -gt 0 ] || return 124
+  timeout --signal=INT --kill-after=20 "$left" "$@"
+}
+skip() { echo "skipped: $1"; exit 77; }
+has_data() { [ -e "$data/test_batch.bin" ] || [ -e "$data/cifar-10-batches-bin/test_batch.bin" ]; }
+# ordinary size on the left, the rehearsal's on the right
+pick() { if [ -n "$tiny" ]; then echo "$2"; else echo "$1"; fi; }
+
+# Steps in turns with the peers, in two halves, because all of them at once take much memory: MODEL BATCH STEPS
+compare() {
+  local half
+  local -A peers=(
+    [eager]=nchw,channels_last_bf16,channels_last_bf16_foreach
+    [best]=channels_last_bf16_foreach_compiled,channels_last_bf16_foreach_graph,channels_last_bf16_foreach_compiled_graph
+  )
+  [ "$device" != cpu ] || peers=([eager]=nchw [best]=channels_last_bf16_foreach,channels_last_bf16_foreach_graph)
+  for half in eager best; do
+    flatmin bench train --model "$1" --batch "$(pick "$2" 2)" --optimizer asam --dtype bfloat16 --device "$device" --peer --variants "${peers[$half]}" \
+      --rounds "$(pick 5 1)" --steps "$(pick "$3" 1)" --warmup "$(pick 10 1)" --out "$out/$1-$half.json"
+  done
+}
+
+stage_environment() {
+  if command -v nvidia-smi; then nvidia-smi && nvidia-smi -q; fi
+  "$FLATMIN_PEERS_PYTHON" -c 'import torch; print("torch", torch.__version__, "cuDNN", torch.backends.cudnn.version())'
+  flatmin doctor --json >"$out/environment.json"
+  cat "$out/environment.json"
+}
+
+# Every kernel beside its twin, also under the checkers of memory accesses.
+stage_sanitizer() {
+  local tests=$root/native/kernels-on-device libraries
+  [ -x "$tests" ] || skip "native/ holds no kernels-on-device"
+  [ "$device" != cpu ] || skip "the kernels need a GPU"
+  libraries=$("$FLATMIN_PEERS_PYTHON" -c 'import os, torch; print(os.path.join(os.path.dirname(torch.__file__), "..", "nvidia", "cu13", "lib"))')
+  export LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} PATH=$PATH:/usr/local/cuda/bin
+  within "$tests"
+  command -v compute-sanitizer || { echo "compute-sanitizer is not installed: the kernels ran without it"; return; }
+  for tool in memcheck racecheck initcheck synccheck; do
+    within compute-sanitizer --tool "$tool" --error-exitcode 9 "$tests"
+  done
+}
+
+stage_parity() { script parity.mjs --device "$device" --steps "$(pick 20 3)" --batch "$(pick 128 8)" --out "$out/parity.json"; }
+
+stage_resnet20() { compare resnet20 128 100; }
+stage_wrn28_10() { compare wrn28_10 128 12; }
+stage_resnet50() { compare resnet50 256 12; }
+
+# What the second pass and ASAM's scale cost.
+stage_passes() {
+  flatmin bench train --optimizer sgd,sam,asam --model resnet20 --batch "$(pick 128 2)" --dtype bfloat16 --device "$device" \
+    --rounds "$(pick 9 1)" --steps "$(pick 100 1)" --warmup "$(pick 20 1)" --out "$out/passes.json"
+}
+
+# Where the time of a step goes, kernel by kernel; the update is that of ResNet-50's 25.6 million parameters.
+stage_profile() {
+  [ "$device" != cpu ] || skip "a profile of kernels needs a GPU"
+  command -v ncu || skip "ncu is not installed"
+  profile resnet20 128
+  profile resnet50 256
+}
+
+profile() {
+  within ncu --clock-control none --graph-profiling node --kernel-name-base demangled --launch-skip 6000 --launch-count 4000 --csv --log-file "$out/profile-$1.csv" \
+    --metrics gpu__time_duration.sum,dram__throughput.avg.pct_of_peak_sustained_elapsed,sm__throughput.avg.pct_of_peak_sustained_elapsed \
+    "$node" "$root/bin/flatmin.js" bench train --model "$1" --batch "$2" --dtype bfloat16 --device "$device" --rounds 1 --steps 12
+  "$node" "$root/benchmarks/gpu/kernels.mjs" "$out/profile-$1.csv" "$out/profile-$1.json"
+}
+
+stage_memory() { script memory.mjs --device "$device" --seconds "$(pick 300 6)" --out "$out/memory.json"; }
+
+stage_cifar94() {
+  has_data || [ -n "$tiny" ] || skip "no CIFAR-10; give --data-dir"
+  script cifar94.mjs --device "$device" --data-dir "$data" --runs "$(pick 5 1)" ${tiny:+--tiny --batch 32} --out "$out/cifar94.json"
+}
+
+# One run of 200 epochs with the ASAM paper's settings, on from its checkpoint if there is one: OPTIMIZER RHO SEED
+train_run() {
+  local folder=$out/runs/$1-$3 flags=()
+  [ ! -e "$folder/finished" ] || return 0
+  if [ -e "$folder/checkpoints/last" ]; then
+    flags=(--resume "$folder")
+  else
+    flags=(--model resnet20 --optimizer "$1" ${2:+--rho "$2"} --lr 0.1 --momentum 0.9 --weight-decay 5e-4 --label-smoothing 0.1 --augment standard)
+    flags+=(--epochs "$(pick 200 2)" --batch-size 128 --dtype bfloat16 --seed "$3" --run-dir "$folder")
+    if has_data; then flags+=(--data cifar10 --data-dir "$data"); else flags+=(--data digits); fi
+    [ -z "$tiny" ] || flags+=(--train-images 64 --test-images 64)
+    [ "$device" = cpu ] || flags+=(--device "$device")
+  fi
+  flatmin train "${flags[@]}" && touch "$folder/finished"
+}
+
+stage_runs() {
+  has_data || [ -n "$tiny" ] || skip "no CIFAR-10; give --data-dir"
+  for seed in $(pick "1 2 3" 1); do
+    train_run sgd "" "$seed"
+    train_run sam 0.05 "$seed"
+    train_run asam 0.5 "$seed"
+  done
+}
+
+failed=0
+for stage in "${wanted[@]}"; do
+  if [ -e "$out/$stage.done" ] && [ -z "$again" ]; then say "$stage: done before"; continue; fi
+  say "$stage..."
+  start=$SECONDS deadline=$((SECONDS + limit))
+  (set -e; "stage_$stage") >>"$out/$stage.log" 2>&1
+  code=$?
+  case $code in
+    0) touch "$out/$stage.done"; say "$stage: done in $((SECONDS - start)) s" ;;
+    77) say "$stage: $(tail -n 1 "$out/$stage.log")" ;;
+    124 | 130) say "$stage: not finished within $limit s; call it again"; failed=1 ;;
+    *) say "$stage: failed (exit code $code); the end of $out/$stage.log:"; tail -n 12 "$out/$stage.log" >&2; failed=1 ;;
+  esac
+done
+"$node" "$root/benchmarks/gpu/bars.mjs" "$out" || failed=1
+exit "$failed"
