@@ -152,7 +152,7 @@ export class Model {
 
   /** Where the model lives. */
   get device(): Device {
-    return nativeOf(this).device;
+    return nativeOf(this).device as Device;
   }
 
   /** Number of trainable numbers. */

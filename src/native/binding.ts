@@ -172,7 +172,7 @@ export interface BindingDataJobStatic {
 export interface BindingModel {
   readonly spec: object;
   readonly dtype: string;
-  readonly device: 'cpu' | `cuda:${number}`;
+  readonly device: string;
   to(device: string): Promise<void>;
   readonly parameterCount: number;
   summary(): object;

@@ -1,6 +1,6 @@
 //! One training step on one batch: the passes that the optimizer's plan asks for, its ascent and its descent.
 
-use flatmin_nn::{Gradients, Model, Pass, Statistics};
+use flatmin_nn::{Engine, Gradients, Model, Pass, Statistics};
 use flatmin_torch_ext::set_grad;
 use serde::Serialize;
 use tch::{Kind, Tensor, no_grad};
@@ -338,7 +338,7 @@ pub(crate) fn queue_pass(
     share: Share<'_>,
 ) -> Result<(Tensor, Tensor)> {
     let logits = model.forward(images, Pass::Train { statistics: model.statistics(), mask_seed })?;
-    let value = loss.apply(&logits, target)?;
+    let (value, correct) = loss_and_hits(model.engine(), loss, &logits, target)?;
     let weighted = match share.weight {
         1.0 => value.shallow_clone(),
         weight => value.f_mul_scalar(weight)?,
@@ -356,7 +356,22 @@ pub(crate) fn queue_pass(
             }
         }
     }
-    Ok((value.f_detach()?, hits(&logits, target)?))
+    Ok((value.f_detach()?, correct))
+}
+
+/// The mean loss, which can be differentiated, and the number of right answers.
+fn loss_and_hits(engine: Engine, loss: &Loss, logits: &Tensor, target: &Target) -> Result<(Tensor, Tensor)> {
+    match (engine, loss, target) {
+        (
+            Engine::Cuda(place),
+            &Loss::CrossEntropy { label_smoothing, class_weights: None },
+            Target::Classes(labels),
+        ) => {
+            let correct = place.zeros(&[], Kind::Int64)?;
+            Ok((place.cross_entropy(logits, labels, label_smoothing, Some(&correct))?, correct))
+        }
+        _ => Ok((loss.apply(logits, target)?, hits(logits, target)?)),
+    }
 }
 
 /// What a backward pass over all leaves does with each gradient.

@@ -165,6 +165,7 @@ mod tests {
             images_per_second: 1.0,
             eta_seconds: 1.0,
             skipped_steps: 0,
+            device_memory_bytes: None,
         })
     }
 

@@ -171,9 +171,19 @@ mod tests {
     use serde_json::json;
 
     fn start(seed: u64) -> Event {
-        let (run_dir, resumed_from) = (None, None);
+        let (run_dir, resumed_from, device) = (None, None, "cpu".into());
         let (steps, epochs, steps_per_epoch, steps_done, parameters) = (1, 1, 1, 0, 1);
-        Event::Start(StartEvent { run_dir, steps, epochs, steps_per_epoch, steps_done, parameters, seed, resumed_from })
+        Event::Start(StartEvent {
+            run_dir,
+            steps,
+            epochs,
+            steps_per_epoch,
+            steps_done,
+            parameters,
+            device,
+            seed,
+            resumed_from,
+        })
     }
 
     #[test]

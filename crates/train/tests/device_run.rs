@@ -36,7 +36,8 @@ fn run(engine: Engine, config: &TrainConfig) -> (Vec<f64>, Vec<(String, Tensor)>
     let pair = pair_on(engine);
     let story = Story::of(&pair.start(&byte_sets(), config, None).unwrap());
     let Some(Event::Start(start)) = story.events.first() else { panic!("no start") };
-    let losses = story.epochs().iter().flat_map(|epoch| {
+    let epochs = story.epochs();
+    let losses = epochs.iter().flat_map(|epoch| {
         let validation = epoch.validation.as_ref().unwrap();
         [epoch.train.loss, epoch.train.accuracy, validation.loss, epoch.sharpness.unwrap()]
     });

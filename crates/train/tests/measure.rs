@@ -45,7 +45,7 @@ fn predictions_are_sorted_named_and_normalised() {
     model.set_normalization(Some(Normalization { mean: vec![0.4, 0.5], std: vec![0.25, 0.5] })).unwrap();
     let set = images(4, 1);
     let pixels: Vec<f32> = (0..4).flat_map(|image| set.pixels(image).unwrap()).collect();
-    let images = image_tensor(&pixels, set.shape(), Dtype::Float32).unwrap();
+    let images = image_tensor(&pixels, set.shape(), (tch::Kind::Float, tch::Device::Cpu)).unwrap();
     let predictions = predict(&model, &images, 9).unwrap();
     assert_eq!(predictions.len(), 4);
 

@@ -2,7 +2,7 @@
 //! because memory traffic, not arithmetic, is what they cost.
 
 use flatmin_torch_ext::{BatchNorm, batch_norm_relu, channels_last};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::{Context, ParamId, Pass, Statistics};
 use crate::arena::ParamKind;
@@ -66,18 +66,13 @@ impl NormAct {
         if let Some((gamma, beta)) = affine.filter(|_| training && self.relu && context.fused) {
             let running = running.map(|RunningStatistics { mean, variance }| (mean, variance));
             let norm = BatchNorm { gamma, beta, running, momentum, eps: self.eps };
-            let cuda = match context.engine {
+            match context.engine {
                 Engine::Cpu => return Ok(batch_norm_relu(input, addend, &norm)?),
-                Engine::Cuda(place) if input.kind() != Kind::Double => place.cuda(),
-                Engine::Cuda(_) | Engine::Torch(_) => None,
-            };
-            if let Some(cuda) = cuda {
-                return Ok(cuda.batch_norm_relu(
-                    &channels_last(input)?,
-                    addend.map(channels_last).transpose()?.as_ref(),
-                    &norm,
-                    true,
-                )?);
+                Engine::Cuda(place) => {
+                    let (input, addend) = (channels_last(input)?, addend.map(channels_last).transpose()?);
+                    return Ok(place.batch_norm_relu(&input, addend.as_ref(), &norm, true)?);
+                }
+                Engine::Torch(_) => {}
             }
         }
         self.composite(input, addend, affine, running, training, momentum)

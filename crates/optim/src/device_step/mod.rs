@@ -201,3 +201,34 @@ fn outcome(
         ..alone
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flatmin_nn::{Dtype, zoo};
+    use flatmin_torch_ext::cuda::Place;
+    use serde_json::{Value, json};
+    use tch::{Device, Kind};
+
+    /// Whether a step of the twin goes as a whole.
+    fn is_whole(sharpness: Value, accumulate: Option<u64>) -> bool {
+        let spec = zoo::spec("demo", &zoo::ZooOptions::default()).unwrap();
+        let mut model = Model::new(spec, Dtype::Float32, 1).unwrap().moved(Engine::Cuda(Place::twin())).unwrap();
+        let config = json!({ "base": { "type": "sgd", "lr": 0.1 }, "sharpness": sharpness });
+        let mut optimizer = Optimizer::new(&mut model, serde_json::from_value(config).unwrap()).unwrap();
+        let images = Tensor::ones([4, 1, 8, 8], (Kind::Float, Device::Cpu));
+        let target = Target::Classes(Tensor::zeros([4], (Kind::Int64, Device::Cpu)));
+        let options = StepOptions { mask_seed: 0, accumulate };
+        crate::train_step(&mut model, &mut optimizer, &images, &target, &Loss::default(), options).unwrap();
+        optimizer.take_device_step().is_some()
+    }
+
+    #[test]
+    fn plain_sam_and_base_optimizers_step_as_a_whole_and_others_do_not() {
+        assert!(is_whole(Value::Null, None));
+        assert!(is_whole(json!({ "rho": 0.1, "scale": "element", "eta": 0.01 }), None));
+        assert!(!is_whole(json!({ "rho": 0.1 }), Some(2)));
+        assert!(!is_whole(json!({ "rho": 0.1, "variant": { "type": "gsam" } }), None));
+        assert!(!is_whole(json!({ "rho": 0.1, "innerSteps": 2 }), None));
+    }
+}
