@@ -7,7 +7,7 @@ import type { ModelDtype } from '../options/fields.js';
 import { type Answers, alternate, type BenchSettings, type Contender } from './alternate.js';
 import { type Method, optimizerConfig } from './methods.js';
 import { openBench } from './ours.js';
-import { contender, peerPython, type Started, timesOf, tryPeer } from './peer.js';
+import { contender, type PeerHead, peerPython, type Started, timesOf, tryPeer } from './peer.js';
 import { median, rounded, series } from './statistics.js';
 
 /** Variants of the PyTorch peer on each kind of device; what the parts of a name mean stands in the peer. */
