@@ -10,7 +10,7 @@ const optimizer = new ASAM(new SGD(model, { lr: 0.05, momentum: 0.9, weightDecay
 
 for (let epoch = 1; epoch <= epochs; epoch += 1) {
   let total = 0;
-  for await (const batch of train.batches({ batchSize: 128, seed: epoch, dropLast: true })) {
+  for await (const batch of train.batches({ batchSize: 128, epoch, dropLast: true })) {
     const loss = await model.backward(batch); // at the weights w
     await optimizer.ascentStep(); // to w + eps, where the loss is highest nearby
     await model.backward(batch); // at w + eps

@@ -4,7 +4,7 @@
 import type { Batch } from './batch.js';
 import { call } from './call.js';
 import { FlatminError } from './errors.js';
-import type { BindingDataset } from './native/binding.js';
+import { type BindingDataset, loadNative } from './native/index.js';
 import {
   type BatchesOptions,
   batchesSchema,
@@ -22,7 +22,6 @@ import {
 import { positiveInteger } from './options/fields.js';
 import type { Normalization } from './options/model.js';
 import { parseOptions, show } from './options/parse.js';
-import { permutation } from './permutation.js';
 import { Tensor } from './tensor.js';
 
 /** Where a data set is expected: the set, or the promise of one as `datasets.cifar10()` gives. */
@@ -177,49 +176,31 @@ export class Dataset {
   }
 
   /**
-   * One epoch of batches for custom loops: images [batch, channels, height, width] with the set's recommended normalisation,
-   * and int64 labels. The tensors of a batch are disposed of when the next one is drawn.
+   * One epoch of batches for custom loops, loaded ahead by threads: the very images that a Trainer with the same options trains
+   * on. The tensors of a batch are disposed of when the next one is drawn; leaving the loop stops the threads.
+   *
+   * Images are [batch, channels, height, width], normalised; with `dtype: 'uint8'` they are not, and 255 is white. Labels are
+   * int64 [batch]; mixup and cutmix make them float64 [batch, classes], the share of each class.
    */
   async *batches(options: BatchesOptions = {}): AsyncGenerator<Batch & { labels: Tensor }, void, undefined> {
-    const { batchSize, shuffle, seed, dropLast, dtype } = parseOptions(batchesSchema, options, 'dataset.batches');
-    const order = shuffle
-      ? permutation(this.length, seed)
-      : Uint32Array.from({ length: this.length }, (_, index) => index);
-    const labels = this.labels();
-    const end = dropLast ? this.length - (this.length % batchSize) : this.length;
-    for (let start = 0; start < end; start += batchSize) {
-      const chosen = order.subarray(start, Math.min(start + batchSize, end));
-      const batch = {
-        // Images of a bfloat16 model are float32.
-        images: this.#imageTensor(chosen, dtype === 'float64' ? 'float64' : 'float32'),
-        labels: Tensor.from(Int32Array.from(chosen, (index) => labels[index] as number)),
-      };
-      try {
-        yield batch;
-      } finally {
-        batch.images.dispose();
-        batch.labels.dispose();
-      }
-    }
-  }
-
-  /** Normalised images [batch, channels, height, width] of the given indices. */
-  #imageTensor(indices: Uint32Array, dtype: 'float32' | 'float64'): Tensor {
-    const [height, width, channels] = this.shape;
-    const { mean, std } = this.normalization;
-    const area = height * width;
-    const values = new Float32Array(indices.length * channels * area);
-    for (const [position, index] of indices.entries()) {
-      const pixels = this.pixels(index);
-      for (let channel = 0; channel < channels; channel += 1) {
-        const offset = (position * channels + channel) * area;
-        for (let at = 0; at < area; at += 1) {
-          values[offset + at] =
-            ((pixels[at * channels + channel] as number) - (mean[channel] as number)) / (std[channel] as number);
+    const { epoch, startBatch, loaderThreads, ...config } = parseOptions(batchesSchema, options, 'dataset.batches');
+    const settings = { ...config, ...(loaderThreads !== undefined && { threads: loaderThreads }) };
+    const native = call(() => loadNative().BindingBatches.start(this.#native, settings, epoch, startBatch));
+    try {
+      for (;;) {
+        const next = await call(() => native.next());
+        if (next === null) return;
+        const batch = { images: new Tensor(next.images), labels: new Tensor(next.labels) };
+        try {
+          yield batch;
+        } finally {
+          batch.images.dispose();
+          batch.labels.dispose();
         }
       }
+    } finally {
+      await call(() => native.close());
     }
-    return Tensor.from(values, [indices.length, channels, height, width], { dtype });
   }
 }
 

@@ -105,6 +105,8 @@ export interface EpochEvent {
   rho: number | null;
   momentum: number;
   imagesPerSecond: number;
+  /** Side of the training images, with progressive resizing. */
+  imageSize?: number;
   seconds: number;
   /** Time that training waited for data. */
   dataSeconds: number;

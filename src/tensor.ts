@@ -5,7 +5,13 @@ import { FlatminError } from './errors.js';
 import type { BindingTensor } from './native/binding.js';
 import { loadNative } from './native/index.js';
 import { parseOptions, show } from './options/parse.js';
-import { shapeSchema, type TensorDtype, type TensorOptions, tensorSchema } from './options/tensor.js';
+import {
+  shapeSchema,
+  type TensorDtype,
+  type TensorOptions,
+  type tensorDtypes,
+  tensorSchema,
+} from './options/tensor.js';
 
 /** Arrays that become tensors. */
 export type TensorData = Float32Array | Float64Array | Uint8Array | Int32Array | BigInt64Array | readonly number[];
@@ -62,7 +68,7 @@ export class Tensor {
     return nativeOf(this).shape;
   }
 
-  /** Number type: float32, float64, uint8 or int64. */
+  /** Number type: float32, float64, bfloat16, uint8 or int64. */
   get dtype(): TensorDtype {
     return nativeOf(this).dtype as TensorDtype;
   }
@@ -72,7 +78,7 @@ export class Tensor {
     return nativeOf(this).device;
   }
 
-  /** The values in row-major order, copied out; int64 gives a BigInt64Array. */
+  /** The values in row-major order, copied out; int64 gives a BigInt64Array, bfloat16 a Float32Array (exactly). */
   async data(): Promise<TensorArray> {
     return call(() => nativeOf(this).data() as Promise<TensorArray>);
   }
@@ -112,7 +118,7 @@ export function requireTensor(value: unknown, argument: string): Tensor {
   );
 }
 
-function checkData(data: unknown): { dtype: TensorDtype } {
+function checkData(data: unknown): { dtype: (typeof tensorDtypes)[number] } {
   if (data instanceof Float32Array) return { dtype: 'float32' };
   if (data instanceof Float64Array) return { dtype: 'float64' };
   if (data instanceof Uint8Array) return { dtype: 'uint8' };

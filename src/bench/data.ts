@@ -1,7 +1,7 @@
 // `flatmin bench data`: images a second from a folder, on one thread and on all, beside PyTorch DataLoaders of three decoders.
 import { type Answers, alternate, type BenchSettings, type Contender } from './alternate.js';
 import { openBench } from './ours.js';
-import { contender, Peer, type PeerHead, peerPython, timesOf } from './peer.js';
+import { contender, peerPython, type Started, timesOf, tryPeer } from './peer.js';
 import { median, rounded, series } from './statistics.js';
 
 /** Decoders of the peer: Pillow as most recipes load, and two on libjpeg-turbo. */
@@ -16,12 +16,8 @@ export interface DataBenchOptions extends BenchSettings {
   readonly decoders: readonly (typeof DECODERS)[number][];
 }
 
-interface Started {
+interface StartedDecoder extends Started {
   readonly decoder: string;
-  readonly name: string;
-  readonly peer?: Peer;
-  readonly head?: PeerHead;
-  readonly error?: string;
 }
 
 /** Runs the bench and gives its result, without the environment. */
@@ -32,7 +28,7 @@ export async function benchData(options: DataBenchOptions): Promise<Record<strin
     openBench('data', { folder, size, batch, threads, seed }, options.threads, `flatmin, ${threads} threads`),
   );
   for (const bench of ours) await bench.run(options.warmup);
-  const started: Started[] = [];
+  const started: StartedDecoder[] = [];
   try {
     if (options.peer) for (const threads of counts) started.push(...(await startPeers(options, threads)));
     const peers = started.flatMap(({ name, peer }): Contender[] => (peer === undefined ? [] : [contender(name, peer)]));
@@ -77,21 +73,16 @@ function ratios(mine: Answers, theirs: Answers, batch: number): number[] {
   return rates(mine, batch).map((rate, round) => rate / (others[round] ?? Number.NaN));
 }
 
-/** Starts a peer of each decoder; one that cannot run here is told, not fatal. */
-async function startPeers(options: DataBenchOptions, threads: number): Promise<Started[]> {
+/** Starts a peer of each decoder. */
+async function startPeers(options: DataBenchOptions, threads: number): Promise<StartedDecoder[]> {
   const { dataDir: folder, size, batch, warmup } = options;
   const python = await peerPython();
-  const started: Started[] = [];
+  const started: StartedDecoder[] = [];
   for (const decoder of options.decoders) {
     const name = `${decoder}${threadsOf(threads)}`;
     options.onBlock?.(0, name);
     const args = { folder, decoder, size, batch, threads, warmup };
-    const flags = Object.entries(args).flatMap(([key, value]) => [`--${key}`, String(value)]);
-    try {
-      started.push({ decoder, name, ...(await Peer.start(name, python, 'torch_data.py', flags)) });
-    } catch (error) {
-      started.push({ decoder, name, error: error instanceof Error ? error.message : String(error) });
-    }
+    started.push({ decoder, ...(await tryPeer(name, python, 'torch_data.py', args)) });
   }
   return started;
 }

@@ -107,6 +107,29 @@ export class Peer implements AsyncDisposable {
   }
 }
 
+/** A peer that was started, or what keeps it from running here. */
+export interface Started {
+  readonly name: string;
+  readonly peer?: Peer;
+  readonly head?: PeerHead;
+  readonly error?: string;
+}
+
+/** Starts a peer with these options; one that cannot run here (no compiler for torch.compile, say) is told, not fatal. */
+export async function tryPeer(
+  name: string,
+  python: string,
+  script: string,
+  options: Readonly<Record<string, unknown>>,
+): Promise<Started> {
+  const flags = Object.entries(options).flatMap(([key, value]) => [`--${key}`, String(value)]);
+  try {
+    return { name, ...(await Peer.start(name, python, script, flags)) };
+  } catch (error) {
+    return { name, error: messageOf(error) };
+  }
+}
+
 /** A peer of steps, as one that takes turns. */
 export const contender = (name: string, peer: Peer): Contender => ({
   name,

@@ -7,7 +7,7 @@ import type { ModelDtype } from '../options/fields.js';
 import { type Answers, alternate, type BenchSettings, type Contender } from './alternate.js';
 import { type Method, optimizerConfig } from './methods.js';
 import { openBench } from './ours.js';
-import { contender, Peer, type PeerHead, peerPython, timesOf } from './peer.js';
+import { contender, type PeerHead, peerPython, type Started, timesOf, tryPeer } from './peer.js';
 import { median, rounded, series } from './statistics.js';
 
 /** Variants of the PyTorch peer on each kind of device; what the parts of a name mean stands in the peer. */
@@ -45,13 +45,6 @@ export interface TrainBenchOptions extends BenchSettings {
   readonly variants?: readonly PeerVariant[] | undefined;
 }
 
-interface Started {
-  readonly name: string;
-  readonly peer?: Peer;
-  readonly head?: PeerHead;
-  readonly error?: string;
-}
-
 /** Runs the bench and gives its result, without the environment. */
 export async function benchTrain(options: TrainBenchOptions): Promise<Record<string, unknown>> {
   const { model, optimizer, batch, dtype, device, threads, seed } = options;
@@ -86,7 +79,7 @@ const openTrain = (
   { model, batch, dtype, device, threads, seed }: Omit<TrainBenchOptions, 'optimizer' | 'peer'>,
 ) => openBench('train', { model, optimizer: optimizerConfig(method), batch, dtype, device, seed }, threads, method);
 
-/** Starts the variants one after the other; one that cannot run here (no compiler for torch.compile) is told, not fatal. */
+/** Starts the variants one after the other. */
 async function startPeers(options: TrainBenchOptions): Promise<Started[]> {
   const { model, optimizer, batch, device, threads, warmup } = options;
   const python = await peerPython('models');
@@ -96,12 +89,7 @@ async function startPeers(options: TrainBenchOptions): Promise<Started[]> {
     options.onBlock?.(0, name);
     const shape = { 'input-shape': inputShape, 'num-classes': numClasses };
     const args = { model, ...shape, optimizer, variant: name, batch, device, threads, warmup };
-    const flags = Object.entries(args).flatMap(([key, value]) => [`--${key}`, String(value)]);
-    try {
-      started.push({ name, ...(await Peer.start(name, python, 'torch_asam_train.py', flags)) });
-    } catch (error) {
-      started.push({ name, error: error instanceof Error ? error.message : String(error) });
-    }
+    started.push(await tryPeer(name, python, 'torch_asam_train.py', args));
   }
   return started;
 }

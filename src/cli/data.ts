@@ -54,7 +54,7 @@ const WHERE: Readonly<Record<Exclude<DataOptions['data'], 'digits'>, string>> = 
   webdataset: 'a folder with train/ and val/ (or test/), each with .tar shards',
 };
 
-const imageOptions = ({ size, resize, badImages }: DataOptions) => ({ size, resize, badImages });
+const imageOptions = ({ size = 224, resize, badImages }: DataOptions) => ({ size, resize, badImages });
 
 const PARTS: Readonly<Record<Part, readonly string[]>> = { train: ['train'], test: ['val', 'validation', 'test'] };
 

@@ -23,7 +23,9 @@ export const sourceFields = {
 /** Which images, and the size that files of any size are brought to. */
 export const dataFields = {
   ...sourceFields,
-  size: positiveInteger.default(224).describe('Side of the images of imagefolder and webdataset, in pixels'),
+  size: positiveInteger
+    .optional()
+    .describe("Side of the images of imagefolder and webdataset, in pixels (default: 224, or a trained model's own)"),
   resize: imageFields.resize,
   badImages: imageFields.badImages,
 };
@@ -132,6 +134,7 @@ export const trainingFields = {
   ...imageAugmentFields,
   mixup: alpha.describe('alpha of mixup: lambda ~ Beta(alpha, alpha)'),
   cutmix: alpha.describe('alpha of cutmix; with mixup, too, each batch gets one of them'),
+  progressiveResizing: trainer.progressiveResizing,
   average: trainer.average,
   accumulate: trainer.accumulate,
   trainImages: positiveInteger.optional().describe('Train on the first images only (default: all)'),
@@ -188,12 +191,21 @@ const trainingSchema = z.strictObject({ ...dataFields, ...trainingFields });
 /** The Trainer's form of the flat options. */
 export function trainerOptions(options: z.output<typeof trainingSchema>) {
   const { epochs, batchSize, seed, maxSteps, threads, loaderThreads, labelSmoothing } = options;
-  const { rhoSchedule, momentumSchedule, mixup, cutmix, average, accumulate } = options;
+  const { rhoSchedule, momentumSchedule, mixup, cutmix, average, accumulate, progressiveResizing } = options;
   const augment = { ...augmentOptions(options), ...set({ mixup, cutmix }) };
   return {
     ...{ epochs, batchSize, seed, augment, schedule: scheduleOf(options) },
     loss: { type: 'crossEntropy' as const, labelSmoothing },
-    ...set({ maxSteps, threads, loaderThreads, rhoSchedule, momentumSchedule, average, accumulate }),
+    ...set({
+      maxSteps,
+      threads,
+      loaderThreads,
+      rhoSchedule,
+      momentumSchedule,
+      average,
+      accumulate,
+      progressiveResizing,
+    }),
   };
 }
 

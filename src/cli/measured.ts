@@ -29,7 +29,7 @@ export async function openMeasured(
   { output }: Context,
 ): Promise<{ model: Model; dataset: Dataset }> {
   const weights = findWeights(options);
-  const dataset = await openSplit(options, options.split);
+  const dataset = await openSplit({ ...options, size: options.size ?? weights.size }, options.split);
   return { model: await openModel(weights, dataset, output), dataset };
 }
 

@@ -58,6 +58,8 @@ export interface FoundWeights {
   /** Name of the model that the user gave; always there when the file has no spec. */
   readonly model: string | undefined;
   readonly hasSpec: boolean;
+  /** Side of the images that the model was made for, where the file tells. */
+  readonly size: number | undefined;
   readonly normalization: Normalization | undefined;
   readonly dtype: ModelDtype | undefined;
   readonly within: Within;
@@ -72,14 +74,15 @@ export function findWeights({ model, weights, mean, std, dtype, ...place }: Weig
     throw new UsageError('--mean and --std belong together: one number a channel each');
   }
   const file = weightsFile(weights);
-  const hasSpec = Model.specIn(file) !== null;
-  if (!hasSpec && model === undefined) {
+  const spec = Model.specIn(file);
+  if (spec === null && model === undefined) {
     throw new UsageError(
       `${file} does not say which model it belongs to; name it with --model (flatmin models lists them)`,
     );
   }
   const normalization = mean !== undefined && std !== undefined ? { mean: [...mean], std: [...std] } : undefined;
-  return { file, model, hasSpec, normalization, dtype, within: within(place) };
+  const [hasSpec, size] = [spec !== null, spec?.inputShape[1]];
+  return { file, model, hasSpec, size, normalization, dtype, within: within(place) };
 }
 
 /** Opens found weights as a model for `dataset`. What the file does not hold is told on stderr. */

@@ -138,6 +138,18 @@ export interface BindingDataset {
   take(count: number): BindingDataset;
 }
 
+/** One epoch, read batch by batch. */
+export interface BindingBatches {
+  /** Classes [batch], or their distribution [batch, classes] in a mixed batch; null after the last. */
+  next(): Promise<{ images: BindingTensor; labels: BindingTensor } | null>;
+  /** Resolves when the threads have ended. */
+  close(): Promise<void>;
+}
+
+export interface BindingBatchesStatic {
+  start(dataset: BindingDataset, config: object, epoch: number, startBatch: number): BindingBatches;
+}
+
 export interface ArrayDatasetOptions {
   readonly classNames?: string[];
   readonly numClasses?: number;
@@ -306,6 +318,7 @@ export interface Binding {
   specSummary(spec: object, options: { dtype?: string }): object;
   readonly BindingTensor: BindingTensorStatic;
   readonly BindingDataset: BindingDatasetStatic;
+  readonly BindingBatches: BindingBatchesStatic;
   readonly BindingDataJob: BindingDataJobStatic;
   readonly BindingModel: BindingModelStatic;
   readonly BindingOptimizer: BindingOptimizerStatic;

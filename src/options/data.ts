@@ -3,7 +3,8 @@
 
 import { z } from 'zod';
 import { augmentSchema } from './augment.js';
-import { classNames, dtype, fraction, positiveInteger, seed, wholeNumber } from './fields.js';
+import { classNames, fraction, positiveInteger, seed, wholeNumber } from './fields.js';
+import { normalizationSchema } from './model.js';
 
 /** Options of published sets with a training and a test part. */
 export const partSchema = z.strictObject({
@@ -89,9 +90,27 @@ export const labelNoiseFraction = fraction;
 export const batchesSchema = z.strictObject({
   batchSize: positiveInteger.default(128).describe('Images per batch'),
   shuffle: z.boolean().default(true).describe('Draw the images in an order that depends on the seed'),
-  seed: seed.describe('Seed of the order'),
+  seed: seed.describe('Seed of order and augmentation'),
+  epoch: wholeNumber
+    .max(2 ** 32 - 1)
+    .default(0)
+    .describe('Epoch, counted from 0: each has an order of its own'),
+  startBatch: wholeNumber
+    .max(2 ** 32 - 1)
+    .default(0)
+    .describe('Batches of the epoch that are left out at its beginning'),
   dropLast: z.boolean().default(false).describe('Leave out the last batch when it is smaller'),
-  dtype: dtype.describe('Number type of the model that gets the images: float32 ones, or float64 for float64'),
+  dtype: z
+    .enum(['float32', 'float64', 'bfloat16', 'uint8'])
+    .default('float32')
+    .describe('Number type of the images; uint8: before normalisation, 255 is white'),
+  augment: augmentSchema,
+  normalization: normalizationSchema.optional().describe("Mean and deviation per channel (default: the set's own)"),
+  loaderThreads: wholeNumber
+    .max(256)
+    .optional()
+    .describe('Threads that prepare batches (default: 1 for images in memory, one per core for files)'),
+  prefetch: positiveInteger.max(4096).default(4).describe('Batches ready ahead; each thread keeps at least one'),
 });
 
 const md5 = z.string().regex(/^[0-9a-f]{32}$/, 'an MD5 sum of 32 hexadecimal digits');

@@ -15,4 +15,5 @@ export const tensorSchema = z.strictObject({
 });
 
 export type TensorOptions = z.input<typeof tensorSchema>;
-export type TensorDtype = (typeof tensorDtypes)[number];
+/** Number types that a tensor can have. Images in bfloat16 come from `dataset.batches`. */
+export type TensorDtype = (typeof tensorDtypes)[number] | 'bfloat16';

@@ -33,6 +33,23 @@ export const checkpointSchema = z
   .default({ last: true, best: true, everyEpochs: 1 })
   .describe('Checkpoints kept in the run folder');
 
+/** Smaller training images at first. */
+export const progressiveResizingSchema = z
+  .union([
+    positiveInteger.transform((from) => ({ from, increment: 32 })),
+    z.strictObject({
+      from: positiveInteger.describe('Side of the images at first, in pixels'),
+      to: positiveInteger.optional().describe('Their side at last (default: that of the training set)'),
+      increment: positiveInteger.default(32).describe('Sides on the way are multiples of it'),
+      startEpoch: wholeNumber.optional().describe('Epochs before the images begin to grow (default: half of them)'),
+      endEpoch: wholeNumber.optional().describe('Epochs before they have their last size (default: four fifths)'),
+    }),
+  ])
+  .optional()
+  .describe(
+    'Progressive resizing: side of the training images at first, in pixels, or { from, to, increment, startEpoch, endEpoch }',
+  );
+
 /** Options of {@link Trainer} but for its live objects. */
 export const trainerSchema = z.strictObject({
   epochs: positiveInteger.default(10).describe('Passes over the training set'),
@@ -48,6 +65,7 @@ export const trainerSchema = z.strictObject({
   metrics: metricsSchema,
   stepMetrics: stepMetricsSchema,
   augment: augmentSchema,
+  progressiveResizing: progressiveResizingSchema,
   average: averageSchema,
   accumulate: positiveInteger
     .optional()

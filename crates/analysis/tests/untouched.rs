@@ -135,9 +135,10 @@ fn options_and_models_that_do_not_fit_are_refused() {
         assert_eq!(code(&mut linear(), &wrong), "ERR_FLATMIN_OPTION");
     }
     let layers = json!([{"type": "flatten"}, {"type": "linear", "outFeatures": 3}]);
-    let mut half = common::model([1, 2, 3], layers, Dtype::BFloat16);
+    let mut half = common::model([1, 2, 3], layers.clone(), Dtype::BFloat16);
     assert_eq!(code(&mut half, &base()), "ERR_FLATMIN_DTYPE");
-    assert_eq!(code(&mut conv(Dtype::Float32), &base()), "ERR_FLATMIN_SHAPE");
+    let mut wide = common::model([1, 2, 4], layers, Dtype::Float32);
+    assert_eq!(code(&mut wide, &base()), "ERR_FLATMIN_SHAPE");
     let far = SharpnessOptions { rho: vec![1e300], method: Method::OneStep, ..base() };
     assert_eq!(code(&mut common::conv_of(2, 3, Dtype::Float32), &far), "ERR_FLATMIN_NON_FINITE");
     let other = LineEnd::of(&conv(Dtype::Float64)).unwrap();

@@ -3,11 +3,13 @@
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::sample::{Format, Images};
+
 /// Images and labels that go through the model together.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
-    /// Normalised pixels, `[count, height, width, channels]`.
-    pub images: Vec<f32>,
+    /// Pixels, `[count, height, width, channels]`, in the format that the loader was asked for.
+    pub images: Images,
     /// Class numbers, `[count]`.
     pub labels: Vec<i64>,
     /// Number of images; the last batch of an epoch may have fewer than the others, and so has one of
@@ -43,9 +45,9 @@ impl Pool {
     }
 
     /// A batch of this size, its contents unspecified.
-    pub(crate) fn take(&self, count: usize, elements: usize) -> Batch {
+    pub(crate) fn take(&self, format: Format, count: usize, elements: usize) -> Batch {
         let mut batch = self.take.try_recv().unwrap_or_default();
-        batch.images.resize(count * elements, 0.0);
+        batch.images.reset(format, count * elements);
         batch.labels.resize(count, 0);
         batch.count = count;
         batch

@@ -3,6 +3,7 @@
 use multiversion::multiversion;
 
 use crate::picture::Turn;
+use crate::sample::Sample;
 
 /// A picture of 1 or 3 planes, row by row.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,13 +75,13 @@ impl Canvas {
     }
 
     /// Value v of channel c becomes `v * gain[c] + bias[c]` in `out`, `[height, width, channels]`.
-    pub(crate) fn write(&self, gain: &[f32], bias: &[f32], out: &mut [f32]) {
+    pub(crate) fn write<T: Sample>(&self, gain: &[f32], bias: &[f32], out: &mut [T]) {
         match (&self.planes[..], gain, bias) {
             ([red, green, blue], &[gr, gg, gb, ..], &[br, bg, bb, ..]) => {
                 interleave([red, green, blue], [gr, gg, gb], [br, bg, bb], out);
             }
             ([grey], &[gain, ..], &[bias, ..]) => {
-                out.iter_mut().zip(grey).for_each(|(out, &value)| *out = f32::from(value) * gain + bias);
+                out.iter_mut().zip(grey).for_each(|(out, &value)| *out = T::of(f32::from(value) * gain + bias));
             }
             _ => {}
         }
@@ -88,12 +89,12 @@ impl Canvas {
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw", "x86_64+avx2"))]
-fn interleave(planes: [&Vec<u8>; 3], gain: [f32; 3], bias: [f32; 3], out: &mut [f32]) {
+fn interleave<T: Sample>(planes: [&Vec<u8>; 3], gain: [f32; 3], bias: [f32; 3], out: &mut [T]) {
     let [red, green, blue] = planes;
     let pixels = red.iter().zip(green).zip(blue);
     for (out, ((&r, &g), &b)) in out.chunks_exact_mut(3).zip(pixels) {
-        out[0] = f32::from(r) * gain[0] + bias[0];
-        out[1] = f32::from(g) * gain[1] + bias[1];
-        out[2] = f32::from(b) * gain[2] + bias[2];
+        out[0] = T::of(f32::from(r) * gain[0] + bias[0]);
+        out[1] = T::of(f32::from(g) * gain[1] + bias[1]);
+        out[2] = T::of(f32::from(b) * gain[2] + bias[2]);
     }
 }

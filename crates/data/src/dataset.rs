@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::encoded::{BadImages, EncodedImages, FaultLog, Frame};
 use crate::error::{Error, Result};
 use crate::normalization::Normalization;
+use crate::sample::Format;
 use crate::transform::Transform;
 use crate::writer::{Scratch, Showing, Writer};
 
@@ -194,9 +195,9 @@ impl Dataset {
             }
             Content::Encoded { .. } => {
                 let plain = Transform::plain(Normalization::identity(3));
-                let mut out = vec![0.0; self.shape().elements()];
+                let mut out = vec![0.0_f32; self.shape().elements()];
                 let showing = Showing { index, seed: 0, epoch: 0 };
-                Writer::new(&plain, self)?.write(self, showing, &mut out, &mut Scratch::default())?;
+                Writer::new(&plain, Format::F32, self)?.write(self, showing, &mut out, &mut Scratch::default())?;
                 Ok(out)
             }
         }

@@ -1,10 +1,13 @@
 //! Parts of an image that are blanked after normalisation, so with the mean: random erasing and cutout.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::ImageShape;
 use crate::error::{Error, Result};
 use crate::random::Stream;
+use crate::sample::Sample;
 
 /// Random erasing (Zhong et al. 2020): a rectangle of random area, ratio and place.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,8 +47,8 @@ impl RandomErasing {
         Ok(())
     }
 
-    /// Blanks a part of `image`, `[height, width, channels]`.
-    pub(crate) fn apply(&self, image: &mut [f32], shape: ImageShape, stream: &mut Stream) {
+    /// Blanks a part of `image`, `[height, width, channels]`, with the mean of each channel.
+    pub(crate) fn apply<T: Sample>(&self, image: &mut [T], shape: ImageShape, mean: &[f32], stream: &mut Stream) {
         if !stream.chance(self.probability) {
             return;
         }
@@ -56,27 +59,28 @@ impl RandomErasing {
             let (h, w) = ((area / ratio).sqrt().round() as usize, (area * ratio).sqrt().round() as usize);
             if h < height && w < width {
                 let (top, left) = (stream.below(height - h + 1), stream.below(width - w + 1));
-                return blank(image, shape, top..top + h, left..left + w);
+                return blank(image, shape, mean, [top..top + h, left..left + w]);
             }
         }
     }
 }
 
 /// Cutout (DeVries and Taylor 2017): a square of `size` about a random pixel, cut off at the border.
-pub(crate) fn cutout(image: &mut [f32], shape: ImageShape, size: usize, stream: &mut Stream) {
+pub(crate) fn cutout<T: Sample>(image: &mut [T], shape: ImageShape, size: usize, mean: &[f32], stream: &mut Stream) {
     let mut span = |side: usize| {
         let centre = stream.below(side);
         let start = centre.saturating_sub(size / 2);
         start..(centre + size.div_ceil(2)).min(side)
     };
     let (rows, columns) = (span(shape.height), span(shape.width));
-    blank(image, shape, rows, columns);
+    blank(image, shape, mean, [rows, columns]);
 }
 
-fn blank(image: &mut [f32], shape: ImageShape, rows: std::ops::Range<usize>, columns: std::ops::Range<usize>) {
+fn blank<T: Sample>(image: &mut [T], shape: ImageShape, mean: &[f32], [rows, columns]: [Range<usize>; 2]) {
     let ImageShape { width, channels, .. } = shape;
     for row in image.chunks_exact_mut(width * channels).take(rows.end).skip(rows.start) {
-        row[columns.start * channels..columns.end * channels].fill(0.0);
+        let values = mean.iter().map(|&mean| T::of(mean)).cycle();
+        row[columns.start * channels..columns.end * channels].iter_mut().zip(values).for_each(|(to, mean)| *to = mean);
     }
 }
 
@@ -99,7 +103,7 @@ mod tests {
 
     #[test]
     fn erasing_takes_half_the_images_and_the_asked_areas() {
-        let areas = blanked(|image, stream| RandomErasing::default().apply(image, SHAPE, stream));
+        let areas = blanked(|image, stream| RandomErasing::default().apply(image, SHAPE, &[0.0; 3], stream));
         let erased: Vec<_> = areas.iter().filter(|area| **area > 0).collect();
         assert!((900..1100).contains(&erased.len()), "{}", erased.len());
         assert!(erased.iter().all(|area| (8..=220).contains(*area)));
@@ -107,7 +111,7 @@ mod tests {
 
     #[test]
     fn cutout_takes_a_square_or_what_the_border_leaves() {
-        let areas = blanked(|image, stream| cutout(image, SHAPE, 8, stream));
+        let areas = blanked(|image, stream| cutout(image, SHAPE, 8, &[0.0; 3], stream));
         assert_eq!((areas.iter().min(), areas.iter().max()), (Some(&16), Some(&64)));
     }
 }

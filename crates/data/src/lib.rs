@@ -26,6 +26,7 @@ mod plane;
 mod policy;
 mod random;
 mod resample;
+mod sample;
 mod sources;
 mod split;
 mod tools;
@@ -45,6 +46,7 @@ pub use jitter::ColorJitter;
 pub use loader::{BatchIter, Loader, LoaderOptions};
 pub use normalization::Normalization;
 pub use policy::{Policy, PolicySet};
+pub use sample::{Format, Images};
 pub use sources::{
     NpzOptions, Split, SvhnSplit, cifar10, cifar100, digits, fashion_mnist, image_folder, mnist, npz, shard_paths,
     svhn, webdataset,

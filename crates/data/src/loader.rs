@@ -11,6 +11,7 @@ use crate::encoded::BadImages;
 use crate::error::{Error, Result};
 use crate::ordered::{Make, Ordered};
 use crate::random::{Purpose, Stream};
+use crate::sample::{Format, Images, Sample};
 use crate::transform::Transform;
 use crate::writer::{Scratch, Showing, Writer};
 
@@ -36,13 +37,16 @@ pub struct LoaderOptions {
     pub threads: usize,
     /// Batches ready ahead, at most 4096; each thread keeps at least one. Default 4.
     pub prefetch: usize,
+    /// Of the pixels. Default [`Format::F32`].
+    pub format: Format,
     pub transform: Transform,
 }
 
 impl LoaderOptions {
     /// The defaults, with this transform.
     pub fn new(transform: Transform) -> Self {
-        Self { batch_size: 128, shuffle: false, drop_last: false, seed: 0, threads: 1, prefetch: 4, transform }
+        let format = Format::default();
+        Self { batch_size: 128, shuffle: false, drop_last: false, seed: 0, threads: 1, prefetch: 4, format, transform }
     }
 }
 
@@ -61,6 +65,7 @@ struct Core {
     batches: usize,
     shuffle: bool,
     seed: u64,
+    format: Format,
     pool: Pool,
 }
 
@@ -100,12 +105,13 @@ impl Loader {
             return Err(Error::option("batchSize", batch_size, expected));
         }
         let core = Core {
-            writer: Writer::new(&options.transform, &set)?,
+            writer: Writer::new(&options.transform, options.format, &set)?,
             set,
             batch_size,
             batches,
             shuffle: options.shuffle,
             seed: options.seed,
+            format: options.format,
             pool: Pool::new(prefetch + threads + 1),
         };
         Ok(Self { core: Arc::new(core), threads, prefetch })
@@ -164,7 +170,7 @@ impl Loader {
 
     /// Bytes that batches take at most while an epoch runs: those ready, those in the making, the one in use.
     pub fn memory_bound(&self) -> usize {
-        let image = self.core.set.shape().elements() * size_of::<f32>() + size_of::<i64>();
+        let image = self.core.set.shape().elements() * self.core.format.bytes() + size_of::<i64>();
         (self.prefetch.max(self.threads) + self.threads + 1) * self.core.batch_size * image
     }
 
@@ -206,15 +212,34 @@ impl Worker {
         let start = number % core.batches * core.batch_size;
         let wanted = core.batch_size.min(core.set.len() - start);
         let elements = core.set.shape().elements();
-        let mut batch = core.pool.take(wanted, elements);
+        let mut batch = core.pool.take(core.format, wanted, elements);
+        let places = start..start + wanted;
+        let labels = &mut batch.labels[..];
+        let count = match &mut batch.images {
+            Images::F32(images) => self.fill(&core, places, images, labels),
+            Images::Bf16(images) => self.fill(&core, places, images, labels),
+            Images::U8(images) => self.fill(&core, places, images, labels),
+        }?;
+        batch.truncate(count, elements);
+        Ok(batch)
+    }
+
+    /// Writes the images at these places of the order, without those that are skipped; how many there are, at least one.
+    fn fill<T: Sample>(
+        &mut self,
+        core: &Core,
+        places: Range<usize>,
+        images: &mut [T],
+        labels: &mut [i64],
+    ) -> Result<usize> {
+        let elements = core.set.shape().elements();
         let mut count = 0;
         let mut fault = None;
-        for at in start..start + wanted {
+        for at in places {
             let index = self.order.as_ref().map_or(at, |order| order[at] as usize);
-            let image = &mut batch.images[count * elements..(count + 1) * elements];
-            match self.write(index, image) {
+            match self.write(index, &mut images[count * elements..(count + 1) * elements]) {
                 Ok(shown) => {
-                    batch.labels[count] = i64::from(core.set.labels()[shown]);
+                    labels[count] = i64::from(core.set.labels()[shown]);
                     count += 1;
                 }
                 Err(error) if core.set.bad_images() == BadImages::Skip => fault = Some(error),
@@ -224,15 +249,12 @@ impl Worker {
         match fault {
             // A batch without images has no loss.
             Some(error) if count == 0 => Err(error),
-            _ => {
-                batch.truncate(count, elements);
-                Ok(batch)
-            }
+            _ => Ok(count),
         }
     }
 
     /// Writes image `index`, or what stands in for it; the position of the image that was written.
-    fn write(&mut self, index: usize, out: &mut [f32]) -> Result<usize> {
+    fn write<T: Sample>(&mut self, index: usize, out: &mut [T]) -> Result<usize> {
         let Core { set, writer, seed, .. } = &*self.core;
         let showing = |index| Showing { index, seed: *seed, epoch: self.epoch };
         let Err(error) = writer.write(set, showing(index), out, &mut self.scratch) else { return Ok(index) };

@@ -1,6 +1,7 @@
 //! Pad, crop, mirror and normalise in one pass from pixels in memory into the batch: the way of small images.
 
 use crate::dataset::ImageShape;
+use crate::sample::Sample;
 
 /// Where the crop lies and whether it is mirrored: out(y, x) = image(y + dy, x + dx).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -26,20 +27,20 @@ impl Placer {
     }
 
     /// Writes an image, `[height, width, channels]`.
-    pub(crate) fn write<T: Copy + Into<f32>>(&self, image: &[T], at: Placement, out: &mut [f32]) {
+    pub(crate) fn write<P: Copy + Into<f32>, T: Sample>(&self, image: &[P], at: Placement, out: &mut [T]) {
         let row = self.gain.len();
         for (y, out) in out.chunks_exact_mut(row).enumerate() {
             match y.checked_add_signed(at.dy) {
                 Some(y) if y < self.shape.height => {
                     self.write_row(&image[y * row..(y + 1) * row], at, out);
                 }
-                _ => out.copy_from_slice(&self.bias),
+                _ => fill(out, &self.bias),
             }
         }
     }
 
     /// One row that lies inside the image; its ends may be padding.
-    fn write_row<T: Copy + Into<f32>>(&self, image: &[T], at: Placement, out: &mut [f32]) {
+    fn write_row<P: Copy + Into<f32>, T: Sample>(&self, image: &[P], at: Placement, out: &mut [T]) {
         let channels = self.shape.channels;
         let shift = at.dx.unsigned_abs() * channels;
         let inside = out.len() - shift;
@@ -49,8 +50,8 @@ impl Placer {
         };
         // Padding is on the left when the crop hangs over the left edge, and mirroring swaps sides.
         let start = if (at.dx < 0) != at.flip { shift } else { 0 };
-        out[..start].copy_from_slice(&self.bias[..start]);
-        out[start + inside..].copy_from_slice(&self.bias[start + inside..]);
+        fill(&mut out[..start], &self.bias);
+        fill(&mut out[start + inside..], &self.bias);
         let out = &mut out[start..start + inside];
         if at.flip {
             let pixels = image.chunks_exact(channels).rev();
@@ -64,12 +65,17 @@ impl Placer {
 
     /// Values that begin with channel 0: gain and bias repeat, so any pixel of the row will do.
     #[inline]
-    fn write_values<T: Copy + Into<f32>>(&self, values: &[T], out: &mut [f32]) {
+    fn write_values<P: Copy + Into<f32>, T: Sample>(&self, values: &[P], out: &mut [T]) {
         let scale = self.gain.iter().zip(&self.bias);
         for ((out, &value), (gain, bias)) in out.iter_mut().zip(values).zip(scale) {
-            *out = value.into() * gain + bias;
+            *out = T::of(value.into() * gain + bias);
         }
     }
+}
+
+/// Padding that begins with channel 0.
+fn fill<T: Sample>(out: &mut [T], bias: &[f32]) {
+    out.iter_mut().zip(bias).for_each(|(out, &bias)| *out = T::of(bias));
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::plane::Region;
 use crate::policy::Policy;
 use crate::random::{Purpose, Stream};
 use crate::resample::{Span, View};
+use crate::sample::{Format, Sample};
 use crate::transform::{Crop, Transform};
 
 /// A transform made ready for one set.
@@ -24,6 +25,8 @@ pub(crate) struct Writer {
     /// For 8-bit pictures.
     gain: Vec<f32>,
     bias: Vec<f32>,
+    /// The mean of each channel as batches have it: what is blanked.
+    mean: Vec<f32>,
 }
 
 /// Memory of one thread.
@@ -45,7 +48,8 @@ pub(crate) struct Showing {
 }
 
 impl Writer {
-    pub(crate) fn new(transform: &Transform, set: &Dataset) -> Result<Self> {
+    /// Batches of this format are what [`Self::write`] may be asked for.
+    pub(crate) fn new(transform: &Transform, format: Format, set: &Dataset) -> Result<Self> {
         let shape = set.shape();
         transform.normalization.validate(shape.channels)?;
         match transform.crop {
@@ -78,16 +82,31 @@ impl Writer {
             Content::Pixels { white, .. } => *white,
             Content::Encoded { .. } => 255.0,
         };
-        let (gain, bias) = transform.normalization.gain_and_bias(white);
+        let zeros = vec![0.0; shape.channels];
+        let scale = |white: f32| match format {
+            Format::F32 | Format::Bf16 => transform.normalization.gain_and_bias(white),
+            Format::U8 => (vec![255.0 / white; shape.channels], zeros.clone()),
+        };
+        let (gain, bias) = scale(white);
         let placer = Placer::new(shape, &gain, &bias);
-        let (gain, bias) = transform.normalization.gain_and_bias(255.0);
-        Ok(Self { transform: transform.clone(), shape, placer, gain, bias })
+        let (gain, bias) = scale(255.0);
+        let mean = match format {
+            Format::F32 | Format::Bf16 => zeros,
+            Format::U8 => transform.normalization.mean.iter().map(|mean| 255.0 * mean).collect(),
+        };
+        Ok(Self { transform: transform.clone(), shape, placer, gain, bias, mean })
     }
 
     /// Writes an image of `set`, `[height, width, channels]`, as it looks in this epoch.
     ///
     /// Errors when an encoded image cannot be read or decoded.
-    pub(crate) fn write(&self, set: &Dataset, showing: Showing, out: &mut [f32], scratch: &mut Scratch) -> Result<()> {
+    pub(crate) fn write<T: Sample>(
+        &self,
+        set: &Dataset,
+        showing: Showing,
+        out: &mut [T],
+        scratch: &mut Scratch,
+    ) -> Result<()> {
         let Showing { index, seed, epoch } = showing;
         let mut stream = Stream::new(seed, Purpose::Augment, epoch, index as u64);
         let image = set.image(index)?;
@@ -105,10 +124,10 @@ impl Writer {
             }
         }
         if let Some(erasing) = self.transform.erasing {
-            erasing.apply(out, self.shape, &mut stream);
+            erasing.apply(out, self.shape, &self.mean, &mut stream);
         }
         if let Some(size) = self.transform.cutout {
-            cutout(out, self.shape, size, &mut stream);
+            cutout(out, self.shape, size, &self.mean, &mut stream);
         }
         Ok(())
     }
@@ -128,7 +147,14 @@ impl Writer {
     }
 
     /// Bytes of which `white` is white.
-    fn write_bytes(&self, values: &[u8], white: f32, stream: &mut Stream, out: &mut [f32], scratch: &mut Scratch) {
+    fn write_bytes<T: Sample>(
+        &self,
+        values: &[u8],
+        white: f32,
+        stream: &mut Stream,
+        out: &mut [T],
+        scratch: &mut Scratch,
+    ) {
         let resized = match self.transform.crop {
             Crop::Resized(crop) => Some(crop),
             _ => None,
@@ -185,7 +211,7 @@ impl Writer {
     }
 
     /// Moves and mirrors the canvas, changes its colours and writes it.
-    fn finish(&self, stream: &mut Stream, out: &mut [f32], scratch: &mut Scratch) {
+    fn finish<T: Sample>(&self, stream: &mut Stream, out: &mut [T], scratch: &mut Scratch) {
         let Scratch { canvas, spare, .. } = scratch;
         let Placement { dy, dx, flip } = self.placement(stream);
         canvas.shift(dy, dx, spare);
@@ -221,7 +247,7 @@ mod tests {
     fn writer(change: impl Fn(&mut Transform)) -> Result<Writer> {
         let mut transform = Transform::plain(Normalization { mean: vec![0.5, 0.25, 0.125], std: vec![0.5, 0.25, 2.0] });
         change(&mut transform);
-        Writer::new(&transform, &set(3))
+        Writer::new(&transform, Format::F32, &set(3))
     }
 
     fn shown(writer: &Writer, index: usize, epoch: u64) -> Vec<f32> {
@@ -307,6 +333,6 @@ mod tests {
 
         let floats = Dataset::from_arrays(Pixels::F32(vec![0.0; 60]), SHAPE, vec![0], ArrayOptions::default()).unwrap();
         let policy = Transform { policy: Some(Policy::TrivialAugment), ..Transform::plain(Normalization::identity(3)) };
-        assert_eq!(Writer::new(&policy, &floats).err().unwrap().code(), "ERR_FLATMIN_OPTION");
+        assert_eq!(Writer::new(&policy, Format::F32, &floats).err().unwrap().code(), "ERR_FLATMIN_OPTION");
     }
 }

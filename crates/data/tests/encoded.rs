@@ -7,8 +7,8 @@ use std::path::Path;
 
 use common::hash;
 use flatmin_data::{
-    BadImages, Batch, ColorJitter, Crop, Dataset, EncodedOptions, Frame, ImageSource, Loader, LoaderOptions,
-    Normalization, Policy, RandomErasing, ResizedCrop, Transform, decode_image, image_folder,
+    BadImages, Batch, ColorJitter, Crop, Dataset, EncodedOptions, Format, Frame, ImageSource, Images, Loader,
+    LoaderOptions, Normalization, Policy, RandomErasing, ResizedCrop, Transform, decode_image, image_folder,
 };
 use image::{ImageFormat, Rgb, RgbImage};
 
@@ -42,7 +42,12 @@ fn everything() -> Transform {
 }
 
 fn loader(set: Dataset, threads: usize, transform: Transform) -> Loader {
-    let options = LoaderOptions { batch_size: 5, shuffle: true, seed: 3, threads, ..LoaderOptions::new(transform) };
+    loader_of(set, threads, transform, Format::F32)
+}
+
+fn loader_of(set: Dataset, threads: usize, transform: Transform, format: Format) -> Loader {
+    let options = LoaderOptions { format, ..LoaderOptions::new(transform) };
+    let options = LoaderOptions { batch_size: 5, shuffle: true, seed: 3, threads, ..options };
     Loader::new(set, options).unwrap()
 }
 
@@ -55,14 +60,41 @@ fn threads_and_resumption_change_no_byte() {
     let dir = tempfile::tempdir().unwrap();
     folder(dir.path());
     let set = open(dir.path(), BadImages::Error);
-    let expected = hashes(loader(set.clone(), 0, everything()).epochs(2..4, 0));
-    assert_eq!(expected.len(), 10);
-    assert_ne!(expected[..5], expected[5..]);
-    for threads in [1, 2, 7] {
-        let loader = loader(set.clone(), threads, everything());
-        assert_eq!(hashes(loader.epochs(2..4, 0)), expected, "{threads} threads");
-        assert_eq!(hashes(loader.epochs(2..4, 3)), expected[3..], "{threads} threads, resumed");
-        assert_eq!(hashes(loader.epoch(3, 2)), expected[7..], "{threads} threads, resumed in the second epoch");
+    for format in [Format::F32, Format::Bf16, Format::U8] {
+        let loader = |threads| loader_of(set.clone(), threads, everything(), format);
+        let expected = hashes(loader(0).epochs(2..4, 0));
+        assert_eq!(expected.len(), 10);
+        assert_ne!(expected[..5], expected[5..]);
+        for threads in [1, 2, 7] {
+            let loader = loader(threads);
+            assert_eq!(hashes(loader.epochs(2..4, 0)), expected, "{format:?}, {threads} threads");
+            assert_eq!(hashes(loader.epochs(2..4, 3)), expected[3..], "{format:?}, {threads} threads, resumed");
+            assert_eq!(hashes(loader.epoch(3, 2)), expected[7..], "{format:?}, {threads} threads, second epoch");
+        }
+    }
+}
+
+#[test]
+fn formats_show_the_same_pixels() {
+    let dir = tempfile::tempdir().unwrap();
+    folder(dir.path());
+    let (set, Normalization { mean, std }) = (open(dir.path(), BadImages::Error), Normalization::imagenet());
+    let whole = Transform { erasing: None, cutout: None, ..everything() };
+    for transform in [everything(), whole, Transform::plain(Normalization::imagenet())] {
+        let blanks = transform.cutout.is_some();
+        let batches = |format| loader_of(set.clone(), 1, transform.clone(), format).epoch(0, 0).map(Result::unwrap);
+        for ((single, half), byte) in batches(Format::F32).zip(batches(Format::Bf16)).zip(batches(Format::U8)) {
+            let Images::F32(single) = single.images else { panic!("{:?}", single.images) };
+            let rounded = single.iter().map(|&value| half::bf16::from_f32(value)).collect();
+            assert_eq!(half.images, Images::Bf16(rounded));
+            let Images::U8(bytes) = byte.images else { panic!("{:?}", byte.images) };
+            for (at, (&value, byte)) in single.iter().zip(bytes).enumerate() {
+                let normalised = (f32::from(byte) / 255.0 - mean[at % 3]) / std[at % 3];
+                // A mean is no whole number of 255.
+                let tolerance = if blanks && value == 0.0 { 0.5 / 255.0 / std[at % 3] + 1e-6 } else { 2e-6 };
+                assert!((value - normalised).abs() <= tolerance, "{value} {normalised}");
+            }
+        }
     }
 }
 

@@ -3,7 +3,9 @@
 mod common;
 
 use common::hash;
-use flatmin_data::{ArrayOptions, Batch, Crop, Dataset, ImageShape, Loader, LoaderOptions, Pixels, Transform, digits};
+use flatmin_data::{
+    ArrayOptions, Batch, Crop, Dataset, Format, ImageShape, Images, Loader, LoaderOptions, Pixels, Transform, digits,
+};
 
 fn options(set: &Dataset, threads: usize) -> LoaderOptions {
     LoaderOptions {
@@ -53,6 +55,30 @@ fn any_number_of_threads_gives_the_same_batches() {
 }
 
 #[test]
+fn bytes_keep_what_is_stored_and_pad_with_black() {
+    for crop in [Crop::Centre, Crop::Pad(2)] {
+        let transform = |set: &Dataset| Transform { crop, ..Transform::plain(set.normalization().clone()) };
+        let batch = |format, threads| {
+            let set = digits().unwrap();
+            let options = LoaderOptions { format, threads, ..LoaderOptions::new(transform(&set)) };
+            Loader::new(set, options).unwrap().epoch(3, 4).next().unwrap().unwrap()
+        };
+        let bytes = batch(Format::U8, 0);
+        for threads in [1, 2, 7] {
+            assert_eq!(batch(Format::U8, threads), bytes);
+        }
+        let (Images::U8(bytes), Images::F32(single)) = (bytes.images, batch(Format::F32, 0).images) else { panic!() };
+        let set = digits().unwrap();
+        let (mean, std) = (set.normalization().mean[0], set.normalization().std[0]);
+        for (byte, value) in bytes.iter().zip(single) {
+            // Digits are stored from 0 to 16.
+            let sixteenths = ((value * std + mean) * 16.0).round();
+            assert_eq!(*byte, (sixteenths * 255.0 / 16.0).round() as u8);
+        }
+    }
+}
+
+#[test]
 fn resuming_gives_what_the_whole_epoch_gives_there() {
     let whole = hashes(&loader(2, |_| ()), 1, 0);
     for threads in [0, 1, 3] {
@@ -96,7 +122,8 @@ fn an_epoch_shows_each_image_once_with_its_label() {
         assert_eq!(batches.iter().map(|b| b.count).collect::<Vec<_>>(), [10, 10, 5]);
         let mut seen: Vec<i64> = Vec::new();
         for batch in &batches {
-            let pixels: Vec<i64> = batch.images.iter().map(|&v| v as i64).collect();
+            let Images::F32(pixels) = &batch.images else { panic!("{batch:?}") };
+            let pixels: Vec<i64> = pixels.iter().map(|&v| v as i64).collect();
             assert_eq!(pixels, batch.labels);
             seen.extend(&batch.labels);
         }

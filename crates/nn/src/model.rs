@@ -250,7 +250,9 @@ impl Model {
     }
 
     /// Logits `[batch, numClasses]` of images `[batch, channels, height, width]`, which lie channels-last (others are
-    /// copied). Both have [`Dtype::kind`], which is float32 for a model that computes in bfloat16. Gradients flow to the parameters, and to the images if they ask for them.
+    /// copied). Both have [`Dtype::kind`], which is float32 for a model that computes in bfloat16. A model reads images of
+    /// another size, too, where nothing stands against it ([`ModelSpec::obstacle`]). Gradients flow to the parameters, and
+    /// to the images if they ask for them.
     ///
     /// # Errors
     /// `ERR_FLATMIN_SHAPE`, `ERR_FLATMIN_DTYPE` or `ERR_FLATMIN_DEVICE` for images that do not fit; `ERR_FLATMIN_SHAPE`
@@ -320,8 +322,12 @@ impl Model {
         if images.device() != device {
             return Err(Error::device("the input of the model", images.device(), device_name(device)));
         }
-        if shape.len() != 4 || shape[0] < 1 || shape[1..] != self.spec.input_shape {
-            let expected = format!("[batch, {channels}, {height}, {width}] with at least one image");
+        let obstacle = match shape.split_first() {
+            Some((1.., image)) => self.spec.obstacle(image),
+            _ => Some(String::new()),
+        };
+        if let Some(obstacle) = obstacle {
+            let expected = format!("[batch, {channels}, {height}, {width}] with at least one image{obstacle}");
             return Err(Error::shape(format!("the input of the model '{}'", self.spec.name), &shape, expected));
         }
         Ok(())

@@ -2,6 +2,7 @@
 //! or to a run's own; errors cross as JSON `{"code", "message"}`, which TypeScript turns into `FlatminError`.
 
 mod analysis;
+mod batches;
 mod bench;
 mod compute;
 mod data_job;

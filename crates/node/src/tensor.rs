@@ -100,6 +100,7 @@ impl BindingTensor {
             Kind::Double => "float64",
             Kind::Uint8 => "uint8",
             Kind::Int64 => "int64",
+            Kind::BFloat16 => "bfloat16",
             other => return format!("{other:?}").to_lowercase(),
         };
         name.to_owned()
@@ -110,7 +111,7 @@ impl BindingTensor {
         device_name(self.device)
     }
 
-    /// The numbers in row-major order, copied.
+    /// The numbers in row-major order, copied; those of bfloat16 as float32, which holds them exactly.
     #[napi(ts_return_type = "Promise<Float32Array | Float64Array | Uint8Array | BigInt64Array>")]
     pub fn data<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, TensorData>> {
         let tensor = self.handle()?;
@@ -128,6 +129,10 @@ fn read(tensor: &Tensor) -> napi::Result<TensorData> {
     Ok(match flat.kind() {
         Kind::Float => Either4::A(Float32Array::new(Vec::try_from(&flat).or_throw()?)),
         Kind::Double => Either4::B(Float64Array::new(Vec::try_from(&flat).or_throw()?)),
+        Kind::BFloat16 => {
+            let wide = flat.f_to_kind(Kind::Float).or_throw()?;
+            Either4::A(Float32Array::new(Vec::try_from(&wide).or_throw()?))
+        }
         Kind::Uint8 => Either4::C(Uint8Array::new(Vec::try_from(&flat).or_throw()?)),
         _ => {
             let integers = flat.f_to_kind(Kind::Int64).or_throw()?;

@@ -37,7 +37,8 @@ impl Averaged {
                 return Ok(());
             }
             let batch = batch?;
-            self.averaging.observe(&image_tensor(&batch.images, shape, input)?, mask_seed(seed, number as u64))?;
+            let images = image_tensor(&batch.images, shape, input.1)?.f_to_kind(input.0)?;
+            self.averaging.observe(&images, mask_seed(seed, number as u64))?;
             loader.recycle(batch);
         }
         self.averaging.finish_statistics();

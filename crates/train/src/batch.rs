@@ -1,41 +1,42 @@
 //! From the loader's buffers to tensors: channels-last images without a second copy, labels as they are.
 
-use flatmin_data::{Batch, ImageShape};
+use flatmin_data::{Batch, ImageShape, Images};
 use flatmin_nn::Model;
-use flatmin_optim::Target;
 use flatmin_torch_ext::channels_last;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 
-/// `[batch, channels, height, width]` of the dtype and on the device that a model takes ([`Model::input_options`]), channels
-/// lying last in memory as the buffer has them.
-pub fn image_tensor(images: &[f32], shape: ImageShape, (kind, device): (Kind, Device)) -> Result<Tensor> {
+/// `[batch, channels, height, width]` on a device, channels lying last in memory as the buffer has them.
+pub fn image_tensor(images: &Images, shape: ImageShape, device: Device) -> Result<Tensor> {
     let [height, width, channels] = [shape.height, shape.width, shape.channels].map(|size| size as i64);
-    let nhwc = Tensor::f_from_slice(images)?.f_to_device(device)?.f_view([-1, height, width, channels])?;
-    Ok(nhwc.f_permute([0, 3, 1, 2])?.f_to_kind(kind)?)
+    let values = match images {
+        Images::F32(values) => Tensor::f_from_slice(values)?,
+        // tch takes the values for float16 ones.
+        Images::Bf16(values) => Tensor::f_from_slice(values)?.f_view_dtype(Kind::BFloat16)?,
+        Images::U8(values) => Tensor::f_from_slice(values)?,
+    };
+    Ok(values.f_to_device(device)?.f_view([-1, height, width, channels])?.f_permute([0, 3, 1, 2])?)
 }
 
-/// A batch as the step takes it: images and class numbers `[batch]`, which are checked before they leave the CPU.
-pub fn tensors(batch: &Batch, shape: ImageShape, input: (Kind, Device)) -> Result<(Tensor, Target)> {
-    let images = image_tensor(&batch.images, shape, input)?;
-    Ok((images, Target::Classes(Tensor::f_from_slice(&batch.labels)?)))
+/// Class numbers `[batch]`, which are checked before they leave the CPU.
+pub fn class_tensor(batch: &Batch) -> Result<Tensor> {
+    Ok(Tensor::f_from_slice(&batch.labels)?)
 }
 
 /// A caller's images as a model reads them: its dtype and device, channels lying last. No copy if they are so already.
 ///
 /// # Errors
-/// `ERR_FLATMIN_SHAPE` unless `images` is `[batch, channels, height, width]` as the model expects,
-/// `ERR_FLATMIN_DTYPE` unless it is float32 or float64.
+/// `ERR_FLATMIN_SHAPE` unless `images` is `[batch, channels, height, width]` of a size that the model reads,
+/// `ERR_FLATMIN_DTYPE` unless it is float32, float64 or bfloat16.
 pub fn model_images(images: &Tensor, model: &Model) -> Result<Tensor> {
-    let shape = model.spec().input_shape;
-    let [channels, height, width] = shape;
+    let [channels, height, width] = model.spec().input_shape;
     let size = images.size();
-    if size.len() != 4 || size[1..] != shape {
-        return Err(Error::shape("images", &size, format!("[batch, {channels}, {height}, {width}]")));
+    if let Some(obstacle) = model.spec().obstacle(size.get(1..).unwrap_or_default()) {
+        return Err(Error::shape("images", &size, format!("[batch, {channels}, {height}, {width}]{obstacle}")));
     }
-    if !matches!(images.kind(), Kind::Float | Kind::Double) {
-        let expected = "float32 or float64, normalised".to_owned();
+    if !matches!(images.kind(), Kind::Float | Kind::Double | Kind::BFloat16) {
+        let expected = "float32, float64 or bfloat16, normalised".to_owned();
         return Err(Error::Dtype { what: "images".into(), found: format!("{:?}", images.kind()), expected });
     }
     let (kind, device) = model.input_options();
@@ -50,11 +51,14 @@ mod tests {
     fn channels_lie_last_and_values_are_in_their_place() {
         let shape = ImageShape { height: 2, width: 3, channels: 2 };
         let pixels: Vec<f32> = (0..24).map(|value| value as f32).collect();
-        let images = image_tensor(&pixels, shape, (Kind::Float, Device::Cpu)).unwrap();
+        let images = image_tensor(&Images::F32(pixels.clone()), shape, Device::Cpu).unwrap();
         assert_eq!(images.size(), [2, 2, 2, 3]);
         assert_eq!(images.stride(), [12, 1, 6, 2]);
         // Image 1, channel 0, row 1, column 2 lies at ((1 * 2 + 1) * 3 + 2) * 2 of the buffer.
         assert_eq!(images.double_value(&[1, 0, 1, 2]), 22.0);
-        assert_eq!(image_tensor(&pixels, shape, (Kind::Double, Device::Cpu)).unwrap().kind(), Kind::Double);
+        let bytes = Images::U8(pixels.iter().map(|&value| value as u8).collect());
+        assert_eq!(image_tensor(&bytes, shape, Device::Cpu).unwrap(), images.to_kind(Kind::Uint8));
+        let half = Images::Bf16(pixels.iter().map(|&value| half::bf16::from_f32(value)).collect());
+        assert_eq!(image_tensor(&half, shape, Device::Cpu).unwrap(), images.to_kind(Kind::BFloat16));
     }
 }

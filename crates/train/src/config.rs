@@ -2,13 +2,17 @@
 
 use std::path::PathBuf;
 
-use flatmin_data::{ColorJitter, Crop, Normalization, Policy, RandomErasing, ResizedCrop, Transform};
+use flatmin_data::{ColorJitter, Crop, Dataset, Policy, RandomErasing, ResizedCrop, Transform};
+use flatmin_nn::Dtype;
 use flatmin_optim::{AverageConfig, Loss};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::feed::{FeedConfig, PixelType};
 use crate::metrics::Metric;
+use crate::normalize::Normalization;
+use crate::resizing::ProgressiveResizing;
 use crate::schedule::{OneCycle, ScheduleConfig, Shape};
 
 /// What a run does. In JSON all names are camelCase; all but `epochs` have a default.
@@ -43,6 +47,9 @@ pub struct TrainConfig {
     pub drop_last: bool,
     #[serde(default)]
     pub augment: Augment,
+    /// Smaller images at first. Default: one size. Evaluations keep theirs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progressive_resizing: Option<ProgressiveResizing>,
     /// What evaluations report beside loss, accuracy and top-5. Default: nothing.
     #[serde(default)]
     pub metrics: Vec<Metric>,
@@ -182,7 +189,7 @@ fn default_step_event_ms() -> u64 {
 
 impl Augment {
     /// What is done to each image; mixing is done to batches.
-    pub fn transform(&self, normalization: Normalization) -> Transform {
+    pub fn transform(&self, normalization: flatmin_data::Normalization) -> Transform {
         let Self { pad_crop, resized_crop, flip, color_jitter, policy, erasing, cutout, .. } = *self;
         let crop = match (resized_crop, pad_crop) {
             (Some(crop), _) => Crop::Resized(crop),
@@ -192,7 +199,7 @@ impl Augment {
         Transform { crop, flip, color_jitter, policy, normalization, erasing, cutout }
     }
 
-    fn validate(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         if self.resized_crop.is_some() && self.pad_crop.is_some() {
             return Err(Error::option("augment.padCrop", "given, and resizedCrop, too", "one of them"));
         }
@@ -224,6 +231,7 @@ impl TrainConfig {
             accumulate: None,
             drop_last: false,
             augment: Augment::default(),
+            progressive_resizing: None,
             metrics: Vec::new(),
             run_dir: None,
             environment: None,
@@ -270,6 +278,34 @@ impl TrainConfig {
         }
         self.loss.validate()?;
         self.validate_schedules()
+    }
+
+    /// The training images in the sizes of the run, each with the epoch, counted from 0, from which on it is shown.
+    ///
+    /// # Errors
+    /// `ERR_FLATMIN_OPTION` for progressive resizing that does not suit the set.
+    pub fn stages(&self, train: &Dataset) -> Result<Vec<(u64, Dataset)>> {
+        match &self.progressive_resizing {
+            Some(resizing) => resizing.stages(train, self.epochs),
+            None => Ok(vec![(0, train.clone())]),
+        }
+    }
+
+    /// How the training set becomes batches for a model of this dtype and so many classes.
+    pub fn feed(&self, normalization: Normalization, dtype: Dtype, num_classes: i64) -> FeedConfig {
+        FeedConfig {
+            batch_size: self.batch_size,
+            shuffle: true,
+            drop_last: self.drop_last,
+            seed: self.seed,
+            augment: self.augment,
+            normalization: Some(normalization),
+            num_classes: Some(num_classes),
+            // A bfloat16 model reads float32 images: rounded ones would cost more than all else that it rounds.
+            dtype: if dtype == Dtype::Float64 { PixelType::Float64 } else { PixelType::Float32 },
+            threads: self.loader_threads,
+            prefetch: None,
+        }
     }
 
     fn validate_schedules(&self) -> Result<()> {

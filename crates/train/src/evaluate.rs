@@ -6,7 +6,7 @@ use flatmin_optim::{Loss, Target};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use crate::batch::tensors;
+use crate::batch::{class_tensor, image_tensor};
 use crate::error::{Error, Result};
 use crate::metrics::{Accumulator, Evaluation, Metric};
 use crate::normalize::{Normalization, for_data, input_normalization};
@@ -122,8 +122,8 @@ impl EvaluationBatches {
     pub fn iter(&self) -> impl Iterator<Item = Result<EvaluationBatch>> + '_ {
         self.loader.epoch(0, 0).map(|batch| {
             let mut batch = batch?;
-            let (images, target) = tensors(&batch, self.shape, self.input)?;
-            let target = target.on(self.input.1)?;
+            let images = image_tensor(&batch.images, self.shape, self.input.1)?.f_to_kind(self.input.0)?;
+            let target = Target::Classes(class_tensor(&batch)?).on(self.input.1)?;
             let labels = std::mem::take(&mut batch.labels);
             self.loader.recycle(batch);
             Ok(EvaluationBatch { images, target, labels })
@@ -132,12 +132,14 @@ impl EvaluationBatches {
 }
 
 /// # Errors
-/// If the images have another shape than the model reads, or there are more classes than it has.
+/// `ERR_FLATMIN_SHAPE` for images of a size that the model does not read, `ERR_FLATMIN_DATA` if there are more classes than
+/// it has.
 pub fn check_fit(spec: &flatmin_nn::ModelSpec, dataset: &Dataset) -> Result<()> {
     let shape = dataset.shape();
     let found = [shape.channels, shape.height, shape.width].map(|size| size as i64);
-    if found != spec.input_shape {
-        let expected = format!("{:?} (channels, height, width), the input of {}", spec.input_shape, spec.name);
+    if let Some(obstacle) = spec.obstacle(&found) {
+        let expected =
+            format!("{:?} (channels, height, width), the input of {}{obstacle}", spec.input_shape, spec.name);
         return Err(Error::shape(format!("an image of {}", dataset.name()), &found, expected));
     }
     if dataset.num_classes() as i64 > spec.num_classes {

@@ -123,6 +123,9 @@ pub struct EpochEvent {
     pub momentum: f64,
     /// Training only, evaluations not counted.
     pub images_per_second: f64,
+    /// Side of the training images, if it changes along the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_size: Option<usize>,
     /// Evaluations included.
     pub seconds: f64,
     /// Time the loop waited for data.

@@ -1,15 +1,15 @@
 //! Where the batches of a run come from: the loader's threads, or a set that lies on the device as bytes. Either way they are the
 //! same ones, bit for bit.
 
-use flatmin_data::{BatchIter, Crop, Loader, Transform};
+use flatmin_data::{Crop, ImageShape, Loader, Transform};
 use flatmin_nn::Engine;
 use flatmin_optim::Target;
 use flatmin_torch_ext::channels_last;
-use flatmin_torch_ext::cuda::{Augmentation, Feed, Images, Place};
-use tch::{Device, Kind, Tensor};
+use flatmin_torch_ext::cuda::{self, Augmentation, Images, Place};
+use tch::{Kind, Tensor};
 
-use crate::batch::tensors;
 use crate::error::Result;
+use crate::feed::Feed;
 
 /// Bytes of a set that is kept on the device.
 const LARGEST: usize = 1 << 30;
@@ -22,29 +22,45 @@ pub struct Input {
 }
 
 /// The batches still to come, over all epochs.
-pub enum Source {
-    Loader(BatchIter),
-    Device(Box<Resident>),
+pub struct Source {
+    feed: Feed,
+    /// Reads the images in place of the feed's threads.
+    resident: Option<Resident>,
 }
 
 impl Source {
-    /// The batch of this number of an epoch, if there is one; batches are asked for in order.
-    pub fn next(
-        &mut self,
-        loader: &Loader,
-        (epoch, number): (u64, u64),
-        options: (Kind, Device),
-    ) -> Result<Option<Input>> {
-        match self {
-            Self::Loader(batches) => {
-                let Some(batch) = batches.next().transpose()? else { return Ok(None) };
-                let (images, target) = tensors(&batch, loader.dataset().shape(), options)?;
-                let count = batch.count as u64;
-                loader.recycle(batch);
-                Ok(Some(Input { images, target, count }))
-            }
-            Self::Device(resident) => resident.batch(loader, (epoch, number)).map(Some),
+    pub fn new(feed: Feed, resident: Option<Resident>) -> Self {
+        Self { feed, resident }
+    }
+
+    /// Batches an epoch, at least 1.
+    #[allow(clippy::len_without_is_empty)] // a source without batches cannot be made
+    pub fn len(&self) -> usize {
+        self.feed.len()
+    }
+
+    /// What reads the images of this epoch.
+    pub fn loader(&self, epoch: u64) -> &Loader {
+        self.feed.loader(epoch)
+    }
+
+    /// Shape of the images in this epoch.
+    pub fn shape(&self, epoch: u64) -> ImageShape {
+        self.feed.shape(epoch)
+    }
+
+    /// The batch of this number of an epoch, mixed, if there is one; batches are asked for in order.
+    pub fn next(&mut self, (epoch, number): (u64, u64)) -> Result<Option<Input>> {
+        if let Some(resident) = &mut self.resident {
+            let Input { images, target, count } = resident.batch(self.feed.loader(epoch), (epoch, number))?;
+            let (images, target) = self.feed.mix(images, target, (epoch, number))?;
+            return Ok(Some(Input { images, target, count }));
         }
+        let Some(loaded) = self.feed.next().transpose()? else { return Ok(None) };
+        let (images, target) = self.feed.tensors(&loaded)?;
+        let count = loaded.batch.count as u64;
+        self.feed.recycle(loaded);
+        Ok(Some(Input { images, target, count }))
     }
 }
 
@@ -52,7 +68,7 @@ impl Source {
 pub struct Resident {
     place: Place,
     images: Images,
-    feed: Feed,
+    feed: cuda::Feed,
     augmentation: Augmentation,
     kind: Kind,
     /// Epoch and number of the batch that the feed shows next.
@@ -76,7 +92,7 @@ impl Resident {
         let (gain, bias) = transform.normalization.gain_and_bias(255.0);
         let pixels = Tensor::f_from_slice(&bytes)?.f_view(sizes)?;
         let images = Images::new(&place, &pixels, &Tensor::f_from_slice(&labels)?, &gain, &bias)?;
-        let feed = Feed::new(&place, set.len(), seed)?;
+        let feed = cuda::Feed::new(&place, set.len(), seed)?;
         Ok(Some(Self { place, images, feed, augmentation, kind, next: None }))
     }
 

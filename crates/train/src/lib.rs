@@ -10,6 +10,7 @@ mod control;
 mod error;
 mod evaluate;
 mod events;
+mod feed;
 mod folder;
 mod input;
 mod loop_bench;
@@ -20,6 +21,7 @@ mod normalize;
 mod optimizer_slot;
 mod predict;
 mod progress;
+mod resizing;
 mod run;
 mod run_dir;
 mod schedule;
@@ -40,11 +42,13 @@ pub use events::{
     AveragedScores, Best, CheckpointEvent, CheckpointKind, EndEvent, EndReason, EpochEvent, Event, RunResult,
     StartEvent, StepEvent, TrainScores,
 };
+pub use feed::{Feed, FeedConfig, Loaded, PixelType};
 pub use loop_bench::LoopBench;
 pub use metrics::{Evaluation, Metric};
 pub use normalize::{for_data, for_model};
 pub use optimizer_slot::{OptimizerGuard, OptimizerSlot, OptimizerView};
 pub use predict::{Prediction, predict, predict_files};
+pub use resizing::ProgressiveResizing;
 pub use run::Run;
 pub use schedule::{
     Anneal, Clock, Mode, OneCycle, Own, Plateau, PlateauStates, ScheduleConfig, Schedules, Shape, ThresholdMode,

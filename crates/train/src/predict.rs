@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use flatmin_data::{ImageShape, decode_image};
+use flatmin_data::{ImageShape, Images, decode_image};
 use flatmin_nn::{Model, ModelSpec, Pass};
 use serde::Serialize;
 use tch::{Kind, Tensor, no_grad};
@@ -60,7 +60,9 @@ pub fn predict_files<P: AsRef<Path>>(model: &Model, paths: &[P], top_k: usize) -
         for path in paths {
             pixels.extend(decode_image(path.as_ref())?.resize(shape)?);
         }
-        predictions.extend(predict(model, &image_tensor(&pixels, shape, model.input_options())?, top_k)?);
+        let (kind, device) = model.input_options();
+        let images = image_tensor(&Images::F32(pixels), shape, device)?.f_to_kind(kind)?;
+        predictions.extend(predict(model, &images, top_k)?);
     }
     Ok(predictions)
 }
@@ -74,8 +76,9 @@ fn normalized(model: &Model, images: &Tensor) -> Result<Tensor> {
     let (kind, device) = model.input_options();
     let images = images.f_to_device(device)?;
     let expected = model.spec().input_shape;
-    if images.size().len() != 4 || images.size()[1..] != expected {
-        let expected = format!("[batch, {}, {}, {}]", expected[0], expected[1], expected[2]);
+    let size = images.size();
+    if let Some(obstacle) = model.spec().obstacle(size.get(1..).unwrap_or_default()) {
+        let expected = format!("[batch, {}, {}, {}]{obstacle}", expected[0], expected[1], expected[2]);
         return Err(Error::shape("images", &images.size(), expected));
     }
     let pixels = match images.kind() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use flatmin_data::{Dataset, Loader, LoaderOptions, Transform};
+use flatmin_data::Dataset;
 use flatmin_optim::{Averaging, Factors, Phase};
 use flatmin_torch_ext::{num_threads, set_flush_denormal, set_num_threads};
 use parking_lot::Mutex;
@@ -20,8 +20,8 @@ use crate::control::{Acknowledgement, Control};
 use crate::error::{Error, Result};
 use crate::evaluate::check_fit;
 use crate::events::{EndReason, Event};
+use crate::feed::Feed;
 use crate::input::{Resident, Source};
-use crate::mix::Mixer;
 use crate::normalize::{for_model, input_normalization};
 use crate::optimizer_slot::OptimizerSlot;
 use crate::progress::Progress;
@@ -53,7 +53,9 @@ impl Run {
         resume: Option<PathBuf>,
     ) -> Result<Self> {
         config.validate()?;
-        for set in [Some(&sets.train), sets.validation.as_ref(), sets.test.as_ref()].into_iter().flatten() {
+        let stages = config.stages(&sets.train)?;
+        let shown = stages.iter().map(|(_, set)| set);
+        for set in shown.chain(&sets.validation).chain(&sets.test) {
             check_fit(&slot.spec(), set)?;
         }
         config.loss.check_classes(slot.spec().num_classes)?;
@@ -144,9 +146,8 @@ impl Setup {
         }
         let resumed_from = checkpoint.as_ref().map(|checkpoint| checkpoint.path().to_path_buf());
         let progress = self.prepare(checkpoint.as_ref())?;
-        let loader = self.loader()?;
-        let per_epoch = loader.len() as u64;
-        let source = self.source(&loader, &progress)?;
+        let source = self.source(&progress)?;
+        let per_epoch = source.len() as u64;
         let averaged = self.averaged(checkpoint.as_ref(), per_epoch)?;
         let planned = per_epoch * self.config.epochs;
         let total_steps = self.config.max_steps.map_or(planned, |steps| steps.min(planned));
@@ -157,7 +158,6 @@ impl Setup {
             self.control.heed(run_dir.stop_file());
         }
         Ok(Trainer {
-            mixer: Mixer::new(&self.config.augment, self.config.seed, self.slot.spec().num_classes)?,
             averaged,
             schedules,
             pacer: StepPacer::new(Duration::from_millis(self.config.step_event_ms)),
@@ -169,7 +169,6 @@ impl Setup {
             sets: self.sets,
             control: self.control,
             events: self.events,
-            loader,
             source,
             total_steps,
             progress,
@@ -218,30 +217,18 @@ impl Setup {
         Ok(Some(Averaged { averaging, epochs: self.config.epochs, steps_per_epoch }))
     }
 
-    fn transform(&self) -> Transform {
-        self.config.augment.transform(input_normalization(&self.slot.spec(), &self.sets.train))
-    }
-
-    fn source(&self, loader: &Loader, progress: &Progress) -> Result<Source> {
-        let (kind, seed) = (self.slot.input_options().0, self.config.seed);
-        Ok(match Resident::new(self.slot.engine(), loader, &self.transform(), kind, seed)? {
-            Some(resident) => Source::Device(Box::new(resident)),
-            // Threads go on from one epoch to the next, so the first batches of an epoch are ready when it begins.
-            None => Source::Loader(loader.epochs(progress.epoch..self.config.epochs, progress.batch as usize)),
-        })
-    }
-
-    fn loader(&self) -> Result<Loader> {
-        let transform = self.transform();
-        let options = LoaderOptions {
-            batch_size: self.config.batch_size,
-            shuffle: true,
-            drop_last: self.config.drop_last,
-            seed: self.config.seed,
-            threads: self.config.loader_threads.unwrap_or_else(|| self.sets.train.suggested_threads()),
-            ..LoaderOptions::new(transform)
-        };
-        Ok(Loader::new(self.sets.train.clone(), options)?)
+    /// The batches that are still to come.
+    fn source(&self, progress: &Progress) -> Result<Source> {
+        let (engine, (kind, device)) = (self.slot.engine(), self.slot.input_options());
+        let spec = self.slot.spec();
+        let normalization = input_normalization(&spec, &self.sets.train);
+        let transform = self.config.augment.transform(normalization.clone());
+        let config = self.config.feed(for_model(&normalization), self.slot.dtype(), spec.num_classes);
+        let epochs = progress.epoch..self.config.epochs.max(progress.epoch);
+        let feed =
+            Feed::new(self.config.stages(&self.sets.train)?, &config, epochs, progress.batch as usize)?.on(device);
+        let resident = Resident::new(engine, feed.loader(0), &transform, kind, self.config.seed)?;
+        Ok(Source::new(feed, resident))
     }
 
     /// The run's folder: the same one if the checkpoint lies in it, else a new one.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use flatmin_data::{Dataset, Loader};
+use flatmin_data::Dataset;
 use flatmin_nn::{Engine, Model, device_name};
 use flatmin_optim::{Optimizer, Recorded, StepOptions, StepOutcome, train_step};
 use parking_lot::MutexGuard;
@@ -23,7 +23,6 @@ use crate::events::{
 use crate::input::{Input, Source};
 use crate::memory;
 use crate::metrics::Evaluation;
-use crate::mix::Mixer;
 use crate::optimizer_slot::OptimizerSlot;
 use crate::progress::Progress;
 use crate::run_dir::RunDir;
@@ -53,9 +52,7 @@ pub(crate) struct Trainer {
     pub slot: Arc<ModelSlot>,
     pub optimizer: Arc<OptimizerSlot>,
     pub sets: Datasets,
-    pub loader: Loader,
     pub source: Source,
-    pub mixer: Option<Mixer>,
     pub averaged: Option<Averaged>,
     pub schedules: Schedules,
     pub total_steps: u64,
@@ -118,7 +115,7 @@ impl Trainer {
             run_dir: self.config.run_dir.clone(),
             steps: self.total_steps,
             epochs: self.config.epochs,
-            steps_per_epoch: self.loader.len() as u64,
+            steps_per_epoch: self.source.len() as u64,
             steps_done: self.progress.step,
             parameters: self.slot.lock().parameters().parameter_count() as u64,
             device: device_name(self.slot.engine().device()),
@@ -143,13 +140,13 @@ impl Trainer {
     /// The steps of an epoch that are still to do.
     fn train_epoch(&mut self) -> Result<Flow> {
         self.clock.start_epoch();
-        while self.progress.step < self.total_steps && (self.progress.batch as usize) < self.loader.len() {
+        while self.progress.step < self.total_steps && (self.progress.batch as usize) < self.source.len() {
             if let Some(reason) = self.control.halted() {
                 return Ok(Flow::Halt(reason));
             }
             let waiting = Instant::now();
             let at = (self.progress.epoch, self.progress.batch);
-            let Some(input) = self.source.next(&self.loader, at, self.slot.input_options())? else { break };
+            let Some(input) = self.source.next(at)? else { break };
             self.clock.waited(waiting.elapsed());
             self.step(input)?;
         }
@@ -163,10 +160,7 @@ impl Trainer {
 
     fn step(&mut self, input: Input) -> Result<()> {
         let due = self.pacer.due(Instant::now());
-        let Input { mut images, mut target, count } = input;
-        if let Some(mixer) = &self.mixer {
-            (images, target) = mixer.mix(images, target, self.progress.epoch, self.progress.batch)?;
-        }
+        let Input { images, target, count } = input;
         let options = StepOptions {
             mask_seed: mask_seed(self.config.seed, self.progress.step),
             accumulate: self.config.accumulate,
@@ -254,7 +248,7 @@ impl Trainer {
         self.report.test.clone_from(&event.test);
         self.report.averaged.clone_from(&event.averaged);
         self.report.measured_at = Some(self.progress.step);
-        if self.progress.batch as usize == self.loader.len() {
+        if self.progress.batch as usize == self.source.len() {
             self.observe(&event);
             self.progress.finish_epoch();
         }
@@ -301,7 +295,8 @@ impl Trainer {
     fn evaluate_average(&mut self) -> Result<Option<AveragedScores>> {
         let Some(averaged) = &mut self.averaged else { return Ok(None) };
         let interrupted = || self.control.halted().is_some();
-        averaged.prepare(&self.loader, self.progress.epoch, self.config.seed, &interrupted)?;
+        let epoch = self.progress.epoch;
+        averaged.prepare(self.source.loader(epoch), epoch, self.config.seed, &interrupted)?;
         let Some(Averaged { averaging, .. }) = &self.averaged else { return Ok(None) };
         let Some(model) = averaging.model() else { return Ok(None) };
         let (validation, test) = self.evaluate(model)?;
@@ -345,6 +340,7 @@ impl Trainer {
             rho: rates.rho,
             momentum: rates.momentum,
             images_per_second: self.clock.epoch_images_per_second(),
+            image_size: self.config.progressive_resizing.map(|_| self.source.shape(self.progress.epoch).height),
             seconds: self.clock.epoch_seconds(),
             data_seconds: self.clock.epoch_data_seconds(),
             memory_bytes: memory::resident_bytes(),

@@ -3,9 +3,10 @@
 mod common;
 
 use common::{Pair, Story, asam, config, images, sets};
+use flatmin_data::Images;
 use flatmin_nn::{Dtype, Model, Normalization, Pass};
 use flatmin_train::{EvaluateOptions, Metric, evaluate, image_tensor, predict};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 fn trained() -> Pair {
     let pair = Pair::new(asam());
@@ -45,7 +46,7 @@ fn predictions_are_sorted_named_and_normalised() {
     model.set_normalization(Some(Normalization { mean: vec![0.4, 0.5], std: vec![0.25, 0.5] })).unwrap();
     let set = images(4, 1);
     let pixels: Vec<f32> = (0..4).flat_map(|image| set.pixels(image).unwrap()).collect();
-    let images = image_tensor(&pixels, set.shape(), (tch::Kind::Float, tch::Device::Cpu)).unwrap();
+    let images = image_tensor(&Images::F32(pixels), set.shape(), Device::Cpu).unwrap();
     let predictions = predict(&model, &images, 9).unwrap();
     assert_eq!(predictions.len(), 4);
 
@@ -64,5 +65,7 @@ fn predictions_are_sorted_named_and_normalised() {
     let from_bytes = predict(&model, &bytes, 1).unwrap();
     assert!((from_bytes[0][0].probability - predictions[0][0].probability).abs() < 0.01);
     assert_eq!(predict(&model, &images, 0).unwrap_err().code(), "ERR_FLATMIN_OPTION");
-    assert_eq!(predict(&model, &images.narrow(2, 0, 5), 1).unwrap_err().code(), "ERR_FLATMIN_SHAPE");
+    assert_eq!(predict(&model, &images.narrow(1, 0, 1), 1).unwrap_err().code(), "ERR_FLATMIN_SHAPE");
+    // Global pooling takes images of any size.
+    assert_eq!(predict(&model, &images.narrow(2, 0, 5), 1).unwrap().len(), 4);
 }

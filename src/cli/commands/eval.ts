@@ -43,7 +43,7 @@ Examples:
   schema,
   async run(options, { output }) {
     const weights = findWeights(options);
-    const dataset = await openSplit(options, options.split);
+    const dataset = await openSplit({ ...options, size: options.size ?? weights.size }, options.split);
     using model = await openModel(weights, dataset, output);
     const { batchSize, limit } = options;
     const { count, loss, accuracy, top5 } = await model.evaluate(dataset, {

@@ -4,7 +4,7 @@ import { dirname, extname } from 'node:path';
 import { z } from 'zod';
 import { interpolation, surface, trajectory } from '../../analysis/index.js';
 import type { Landscape } from '../../figures/landscape.js';
-import { type Dataset, Model } from '../../index.js';
+import { Model } from '../../index.js';
 import { path } from '../../options/fields.js';
 import { interpolationSchema, surfaceSchema, trajectorySchema } from '../../options/index.js';
 import { writeWhole } from '../../write.js';
@@ -109,8 +109,8 @@ async function ofRun(options: Options, context: Context): Promise<Landscape | un
     throw new UsageError(
       '--trajectory: --weights and --range do not apply; the path ends at its last epoch and sets the range',
     );
-  const dataset: Dataset = await openSplit(options, options.split);
   using model = await Model.load(last, options.dtype === undefined ? {} : { dtype: options.dtype });
+  const dataset = await openSplit({ ...options, size: options.size ?? model.inputShape[1] }, options.split);
   const found = await observe(context, 'path', (control) =>
     trajectory(model, files, dataset, { ...given(options), margin, ...control }),
   );

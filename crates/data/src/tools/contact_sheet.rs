@@ -7,11 +7,10 @@ use image::{ImageFormat, Rgb, RgbImage};
 use serde::Serialize;
 
 use super::atomic;
-use crate::batch::Batch;
 use crate::dataset::{Dataset, ImageShape};
 use crate::error::{Error, Result};
 use crate::loader::{Loader, LoaderOptions};
-use crate::normalization::Normalization;
+use crate::sample::{Format, Images};
 use crate::transform::Transform;
 
 /// Pixels between two images.
@@ -59,12 +58,12 @@ pub fn contact_sheet(set: &Dataset, transform: Transform, sheet: ContactSheet, p
         let found = format!("{} channels", shape.channels);
         return Err(Error::Shape { what: "images of a preview", found, expected: "1 or 3 channels".to_owned() });
     }
-    let normalization = transform.normalization.clone();
     let batch_size = (sheet.rows * sheet.columns).min(set.len());
     let options = LoaderOptions { batch_size, shuffle: true, seed: sheet.seed, ..LoaderOptions::new(transform) };
-    let loader = Loader::new(set.clone(), LoaderOptions { threads: 0, ..options })?;
+    let loader = Loader::new(set.clone(), LoaderOptions { threads: 0, format: Format::U8, ..options })?;
     let batch = loader.epoch(sheet.epoch, 0).next().ok_or(Error::Worker(0))??;
-    let picture = draw(&batch, shape, &normalization, sheet.columns);
+    let Images::U8(pixels) = &batch.images else { return Err(Error::Worker(0)) };
+    let picture = draw(pixels, shape, sheet.columns);
     let mut png = Cursor::new(Vec::new());
     let encoded = picture.write_to(&mut png, ImageFormat::Png);
     encoded.map_err(|error| atomic::cannot_write(path, std::io::Error::other(error)))?;
@@ -73,31 +72,21 @@ pub fn contact_sheet(set: &Dataset, transform: Transform, sheet: ContactSheet, p
     Ok(Shown { rows, columns: sheet.columns, labels: batch.labels })
 }
 
-fn draw(batch: &Batch, shape: ImageShape, normalization: &Normalization, columns: usize) -> RgbImage {
+fn draw(pixels: &[u8], shape: ImageShape, columns: usize) -> RgbImage {
     let zoom = (TILE / shape.width.max(shape.height)).max(1);
     let (height, width) = (shape.height * zoom + GAP, shape.width * zoom + GAP);
-    let rows = batch.count.div_ceil(columns);
+    let rows = (pixels.len() / shape.elements()).div_ceil(columns);
     let size = [columns * width + GAP, rows * height + GAP].map(|side| side as u32);
     let mut picture = RgbImage::from_pixel(size[0], size[1], PAPER);
-    for (number, image) in batch.images.chunks_exact(shape.elements()).enumerate() {
+    for (number, image) in pixels.chunks_exact(shape.elements()).enumerate() {
         let (top, left) = (number / columns * height + GAP, number % columns * width + GAP);
         for y in 0..height - GAP {
             for x in 0..width - GAP {
                 let at = (y / zoom * shape.width + x / zoom) * shape.channels;
-                let colour = rgb(&image[at..at + shape.channels], normalization);
-                picture.put_pixel((left + x) as u32, (top + y) as u32, colour);
+                let value = |channel: usize| image[at + channel.min(shape.channels - 1)];
+                picture.put_pixel((left + x) as u32, (top + y) as u32, Rgb([0, 1, 2].map(value)));
             }
         }
     }
     picture
-}
-
-/// A normalised pixel as it was before.
-fn rgb(pixel: &[f32], normalization: &Normalization) -> Rgb<u8> {
-    let value = |channel: usize| {
-        let channel = channel.min(pixel.len() - 1);
-        let value = pixel[channel] * normalization.std[channel] + normalization.mean[channel];
-        (value * 255.0).round().clamp(0.0, 255.0) as u8
-    };
-    Rgb([value(0), value(1), value(2)])
 }

@@ -3,6 +3,7 @@
 
 mod composed;
 mod layer;
+mod size;
 
 use std::collections::HashSet;
 

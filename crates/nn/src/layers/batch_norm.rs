@@ -15,7 +15,7 @@ use crate::site::Site;
 use crate::spec;
 
 /// relu(batch_norm(x) + addend), addend and ReLU optional.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct NormAct {
     pub affine: Option<(ParamId, ParamId)>,
     /// Position in the model's [`crate::BufferArena`].

@@ -12,7 +12,7 @@ use crate::init::ParamInit;
 use crate::site::Site;
 use crate::spec;
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Conv2d {
     pub weight: ParamId,
     pub bias: Option<ParamId>,

@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 use crate::error::Result;
 
 /// The draws of one layer.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Draws {
     /// Counted among the layers of the model that draw.
     index: u64,

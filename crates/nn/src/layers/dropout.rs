@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::site::Site;
 use crate::spec;
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Dropout {
     drop: f64,
     draws: Draws,

@@ -5,7 +5,7 @@ use tch::Tensor;
 use super::{Context, Node, run};
 use crate::error::Result;
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Gate {
     pub branch: Vec<Node>,
 }

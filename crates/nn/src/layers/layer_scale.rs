@@ -11,7 +11,7 @@ use crate::init::ParamInit;
 use crate::site::Site;
 use crate::spec;
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct LayerScale {
     pub factors: ParamId,
 }

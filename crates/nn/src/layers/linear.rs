@@ -10,7 +10,7 @@ use crate::init::ParamInit;
 use crate::site::Site;
 use crate::spec;
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Linear {
     pub weight: ParamId,
     pub bias: Option<ParamId>,

@@ -101,7 +101,7 @@ impl Context<'_> {
 }
 
 /// One step of a forward pass. Sequences are flattened away; batch norm takes the ReLU behind it along.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) enum Node {
     Conv2d(Conv2d),
     NormAct(NormAct),

@@ -8,14 +8,14 @@ use super::{Context, Node, Pass, run};
 use crate::error::{Error, Result};
 use crate::site::Site;
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Parallel {
     /// At least two.
     pub branches: Vec<Vec<Node>>,
     pub merge: Merge,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) enum Merge {
     /// One after the other, over channels or features.
     Concat,

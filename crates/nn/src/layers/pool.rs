@@ -12,7 +12,7 @@ pub(crate) enum Reduction {
     Mean,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Pool2d {
     pub reduction: Reduction,
     pub kernel: i64,

@@ -4,7 +4,7 @@ use tch::Tensor;
 
 use crate::error::Result;
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Relu {
     /// True if nothing else needs the input: neither another layer nor the backward pass of the layer that made it.
     pub in_place: bool,

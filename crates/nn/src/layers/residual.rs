@@ -7,7 +7,7 @@ use super::{Context, Node, NormAct, run};
 use crate::error::Result;
 use crate::site::Site;
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Residual {
     pub shared: Vec<Node>,
     pub branch: Vec<Node>,
@@ -19,7 +19,7 @@ pub(crate) struct Residual {
     pub in_place: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) enum Shortcut {
     Identity,
     OptionA { stride: i64, pad_before: i64, pad_after: i64 },

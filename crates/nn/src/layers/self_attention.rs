@@ -13,7 +13,7 @@ use crate::spec;
 /// Up to here the weights of a head's attention, tokens x tokens, are no larger than what flows through the other layers.
 const FEW_TOKENS: i64 = 256;
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct SelfAttention {
     /// To queries, keys and values, one after the other.
     pub qkv: Linear,

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::site::Site;
 use crate::spec;
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct ShakeDrop {
     pub keep: f64,
     draws: Draws,

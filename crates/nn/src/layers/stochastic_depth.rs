@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::site::Site;
 use crate::spec;
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct StochasticDepth {
     drop: f64,
     mode: spec::DropMode,

@@ -17,7 +17,7 @@ pub(crate) fn to_tokens(image: &Tensor) -> Result<Tensor> {
 }
 
 /// The way back.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct ToImage {
     pub height: i64,
     pub width: i64,
@@ -48,7 +48,7 @@ impl ToImage {
 }
 
 /// One learnt token in front of the others.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct ClassToken {
     pub token: ParamId,
 }
@@ -70,7 +70,7 @@ impl ClassToken {
 }
 
 /// A learnt vector for each place, added to its token.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct PositionEmbedding {
     pub positions: ParamId,
 }

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::site::Site;
 use crate::spec;
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct ZeroPad {
     /// Left, right, top, bottom, before and after the channels, as torch counts them.
     pub widths: [i64; 6],

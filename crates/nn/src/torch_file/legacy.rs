@@ -7,9 +7,8 @@ use std::io::{BufReader, Read, Seek, SeekFrom};
 
 use tch::Tensor;
 
-use super::objects::Storage;
-use super::pickle::{self, cut_off, malformed, unreadable};
-use super::value::{Objects, Value};
+use super::objects::{Storage, storages};
+use super::pickle::{self, Objects, Value, cut_off, malformed, unreadable};
 use super::{Reason, Storages};
 
 const MAGIC_NUMBER: i128 = 0x1950_a86a_20f9_469c_fc6c;
@@ -51,7 +50,7 @@ pub(super) fn open(file: File) -> Result<(Objects, Legacy), Reason> {
     let Value::List(items) = list.root() else { return Err(malformed()) };
     // The file tells numbers of elements; how wide they are is known from the pickle alone.
     let widths: HashMap<&str, u64> =
-        objects.storages().map(|storage| (storage.key.as_str(), storage.kind.elt_size_in_bytes() as u64)).collect();
+        storages(&objects).map(|storage| (storage.key.as_str(), storage.kind.elt_size_in_bytes() as u64)).collect();
     let mut places = HashMap::new();
     let mut position = file.stream_position().map_err(unreadable)?;
     for &item in items {

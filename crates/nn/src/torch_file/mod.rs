@@ -5,7 +5,6 @@ mod legacy;
 mod objects;
 mod pickle;
 mod select;
-mod value;
 mod write;
 mod zip;
 

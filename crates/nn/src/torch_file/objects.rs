@@ -1,11 +1,18 @@
 //! The classes that state dicts are made of, and what calling one builds: tensors, their storages and containers. The list
 //! is closed. A few classes that often lie beside weights are known to be harmless and passed over, unread.
 
+use flatmin_pickle::{Fault, Id};
 use tch::Kind;
 
 use super::Reason;
-use super::pickle::malformed;
-use super::value::{Id, Value};
+use super::pickle::{Objects, Value};
+
+/// What calls and persistent ids build.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Part {
+    Storage(Storage),
+    Tensor(TensorView),
+}
 
 /// A flat array in the file.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,8 +86,8 @@ pub(super) fn refusal(name: &str) -> Reason {
 }
 
 /// What the class or function of this name builds.
-pub(super) fn call(values: &[Value], name: &str, arguments: &[Id]) -> Result<Value, Reason> {
-    let argument = |index: usize| arguments.get(index).map(|&id| &values[id]).ok_or_else(malformed);
+pub(super) fn call(values: &[Value], name: &str, arguments: &[Id]) -> Result<Value, Fault> {
+    let argument = |index: usize| arguments.get(index).map(|&id| &values[id]).ok_or(Fault::Malformed);
     match name {
         _ if HARMLESS.contains(&name) => Ok(Value::Opaque),
         // Arguments are a default factory, or nothing.
@@ -90,58 +97,66 @@ pub(super) fn call(values: &[Value], name: &str, arguments: &[Id]) -> Result<Val
             (Value::Global(function), Value::Tuple(arguments)) if TENSORS.contains(&function.as_str()) => {
                 call(values, function, arguments)
             }
-            _ => Err(malformed()),
+            _ => Err(Fault::Malformed),
         },
         "torch._utils._rebuild_parameter" | "torch._utils._rebuild_parameter_with_state" => match argument(0)? {
-            tensor @ Value::Tensor(_) => Ok(tensor.clone()),
-            _ => Err(malformed()),
+            tensor @ Value::Object(Part::Tensor(_)) => Ok(tensor.clone()),
+            _ => Err(Fault::Malformed),
         },
         _ if TENSORS.contains(&name) => {
-            let Value::Storage(storage) = argument(0)? else { return Err(malformed()) };
+            let Value::Object(Part::Storage(storage)) = argument(0)? else { return Err(Fault::Malformed) };
             let mut storage = storage.clone();
             if name.ends_with("_v3") {
-                let Value::Global(dtype) = argument(6)? else { return Err(malformed()) };
-                let kind = dtype_kind(dtype).ok_or_else(malformed)?;
+                let Value::Global(dtype) = argument(6)? else { return Err(Fault::Malformed) };
+                let kind = dtype_kind(dtype).ok_or(Fault::Malformed)?;
                 storage.len /= kind.elt_size_in_bytes() as u64;
                 storage.kind = kind;
             }
             let offset = integer(argument(1)?)?;
             let (shape, strides) = (integers(values, argument(2)?)?, integers(values, argument(3)?)?);
-            view(storage, offset, shape, strides).map(Value::Tensor)
+            view(storage, offset, shape, strides).map(|view| Value::Object(Part::Tensor(view)))
         }
-        _ => Err(refusal(name)),
+        _ => Err(Fault::Class(name.to_owned())),
     }
 }
 
 /// The storage behind a persistent id: ('storage', class, key, location, elements[, view]).
-pub(super) fn storage(values: &[Value], id: Id) -> Result<Storage, Reason> {
-    let Value::Tuple(parts) = &values[id] else { return Err(malformed()) };
+pub(super) fn storage(values: &[Value], id: Id) -> Result<Storage, Fault> {
+    let Value::Tuple(parts) = &values[id] else { return Err(Fault::Malformed) };
     let parts: Vec<&Value> = parts.iter().map(|&part| &values[part]).collect();
     let [Value::Text(tag), Value::Global(class), Value::Text(key), _, Value::Int(len), ref rest @ ..] = parts[..]
     else {
-        return Err(malformed());
+        return Err(Fault::Malformed);
     };
-    let kind = storage_kind(class).filter(|_| tag == "storage").ok_or_else(malformed)?;
-    let len = u64::try_from(*len).map_err(|_| malformed())?;
+    let kind = storage_kind(class).filter(|_| tag == "storage").ok_or(Fault::Malformed)?;
+    let len = u64::try_from(*len).map_err(|_| Fault::Malformed)?;
     let start = match rest {
         [] | [Value::None] => 0,
         [Value::Tuple(view)] if view.len() == 3 => integer(&values[view[1]])?,
-        _ => return Err(malformed()),
+        _ => return Err(Fault::Malformed),
     };
     Ok(Storage { key: key.clone(), kind, len, start })
 }
 
-fn view(storage: Storage, offset: i64, shape: Vec<i64>, strides: Vec<i64>) -> Result<TensorView, Reason> {
-    let offset = offset.checked_add(storage.start).ok_or_else(malformed)?;
+/// All storages that a pickle names, some of them several times.
+pub(super) fn storages(objects: &Objects) -> impl Iterator<Item = &Storage> {
+    objects.values().iter().filter_map(|value| match value {
+        Value::Object(Part::Storage(storage)) => Some(storage),
+        _ => None,
+    })
+}
+
+fn view(storage: Storage, offset: i64, shape: Vec<i64>, strides: Vec<i64>) -> Result<TensorView, Fault> {
+    let offset = offset.checked_add(storage.start).ok_or(Fault::Malformed)?;
     let view = TensorView { storage, offset, shape, strides };
     if view.lies_within() {
         return Ok(view);
     }
     let TensorView { storage, offset, shape, strides } = view;
-    Err(format!(
+    Err(Fault::Other(format!(
         "it holds a tensor of shape {shape:?}, strides {strides:?} and offset {offset} that leaves its storage of {} numbers",
         storage.len
-    ))
+    )))
 }
 
 impl TensorView {
@@ -163,18 +178,15 @@ impl TensorView {
     }
 }
 
-fn integer(value: &Value) -> Result<i64, Reason> {
+fn integer(value: &Value) -> Result<i64, Fault> {
     match value {
-        Value::Int(value) => i64::try_from(*value).map_err(|_| malformed()),
-        _ => Err(malformed()),
+        Value::Int(value) => i64::try_from(*value).map_err(|_| Fault::Malformed),
+        _ => Err(Fault::Malformed),
     }
 }
 
-fn integers(values: &[Value], list: &Value) -> Result<Vec<i64>, Reason> {
-    match list {
-        Value::Tuple(items) | Value::List(items) => items.iter().map(|&item| integer(&values[item])).collect(),
-        _ => Err(malformed()),
-    }
+fn integers(values: &[Value], list: &Value) -> Result<Vec<i64>, Fault> {
+    list.items().ok_or(Fault::Malformed)?.iter().map(|&item| integer(&values[item])).collect()
 }
 
 fn storage_kind(class: &str) -> Option<Kind> {

@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use super::objects::TensorView;
-use super::value::{Objects, Value};
+use super::objects::{Part, TensorView};
+use super::pickle::{Objects, Value};
 use crate::error::{Error, Result};
 
 /// Names under which training scripts keep the weights beside other tensors.
@@ -25,7 +25,7 @@ pub(super) fn state_dict<'a>(
 
 fn tensors<'a>(objects: &'a Objects, dict: &'a Value) -> impl Iterator<Item = (&'a str, &'a TensorView)> {
     objects.entries(dict).filter_map(|(name, value)| match value {
-        Value::Tensor(view) => Some((name, view)),
+        Value::Object(Part::Tensor(view)) => Some((name, view)),
         _ => None,
     })
 }
@@ -42,10 +42,19 @@ fn follow<'a>(objects: &'a Objects, key: &str) -> Result<&'a Value> {
     match found {
         Some(dict) if holds_tensors(objects, dict) => Ok(dict),
         Some(other) => {
-            let found = format!("'{key}', where the file has {} without tensors", other.describe());
+            let found = format!("'{key}', where the file has {} without tensors", describe(other));
             Err(Error::option("key", found, expected(objects)))
         }
         None => Err(Error::option("key", format!("'{key}', which the file lacks"), expected(objects))),
+    }
+}
+
+fn describe(value: &Value) -> &'static str {
+    match value {
+        Value::Object(Part::Tensor(_)) => "a tensor",
+        Value::Object(Part::Storage(_)) => "a storage",
+        Value::Opaque => "an object that is no tensor",
+        other => other.describe(),
     }
 }
 
@@ -76,7 +85,7 @@ fn find<'a>(objects: &'a Objects, path: &Path) -> Result<&'a Value> {
         _ => None,
     };
     chosen.ok_or_else(|| match names[..] {
-        [] => Error::format(path, format!("it holds {}; expected a dict of tensors by name", root.describe())),
+        [] => Error::format(path, format!("it holds {}; expected a dict of tensors by name", describe(root))),
         _ => {
             let expected = format!("one of {}, the state dicts in {}", names.join(", "), path.display());
             Error::option("key", "not given", expected)

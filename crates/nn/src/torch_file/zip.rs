@@ -8,8 +8,7 @@ use tch::Tensor;
 use zip::{CompressionMethod, ZipArchive, result::ZipError};
 
 use super::objects::Storage;
-use super::pickle::{self, unreadable};
-use super::value::Objects;
+use super::pickle::{self, Objects, unreadable};
 use super::{Reason, Storages};
 
 pub(super) const MAGIC: &[u8] = b"PK\x03\x04";
