@@ -24,7 +24,7 @@ fn measured(case: &Case, gradients: &[Option<Tensor>], coefficients: &[f64], sca
 /// Weights on the grid of bfloat16. T_w is largest for the long filters, about 40: there eps is up to 1600 `size`.
 fn corrected(size: f64, passes: u32) -> (StepValues, Products) {
     let case = Case::new(Kind::Float, true);
-    let _ = case.master.shallow_clone().copy_(&case.master.to_kind(Kind::BFloat16).to_kind(Kind::Float));
+    case.master.shallow_clone().copy_(&case.master.to_kind(Kind::BFloat16).to_kind(Kind::Float));
     let gradients = case.gradients(60);
     let scales = case.filter_scales();
     let coefficients = Tensor::from_slice(&[size, size]);
