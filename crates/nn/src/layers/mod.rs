@@ -123,6 +123,7 @@ pub(crate) enum Node {
     ToImage(ToImage),
     ClassToken(ClassToken),
     PositionEmbedding(PositionEmbedding),
+    ClassOnly,
     TokenPool(spec::Pool),
     StochasticDepth(StochasticDepth),
     Gate(Gate),
@@ -134,8 +135,32 @@ impl Node {
         match self {
             Self::Relu(relu) => !relu.in_place,
             Self::Residual(residual) => residual.tail.is_none() && !residual.in_place,
-            Self::Flatten | Self::ToTokens | Self::ToImage(_) | Self::TokenPool(spec::Pool::Class) => false,
+            Self::Flatten
+            | Self::ToTokens
+            | Self::ToImage(_)
+            | Self::ClassOnly
+            | Self::TokenPool(spec::Pool::Class) => false,
             _ => true,
+        }
+    }
+
+    /// Whether it treats each token by itself, in training too.
+    pub fn is_pointwise(&self) -> bool {
+        match self {
+            Self::Linear(_)
+            | Self::Relu(_)
+            | Self::Activation(_)
+            | Self::LayerNorm(_)
+            | Self::LayerScale(_)
+            | Self::StochasticDepth(_) => true,
+            Self::Dropout(dropout) => dropout.is_idle(),
+            Self::Residual(residual) => {
+                let Residual { shared, branch, tail: None, shortcut: Shortcut::Identity, .. } = residual else {
+                    return false;
+                };
+                shared.iter().chain(branch).all(Self::is_pointwise)
+            }
+            _ => false,
         }
     }
 
@@ -165,6 +190,7 @@ impl Node {
             Self::ToImage(layer) => layer.forward(&input),
             Self::ClassToken(layer) => layer.forward(&input, context),
             Self::PositionEmbedding(layer) => layer.forward(&input, context),
+            Self::ClassOnly => tokens::class_only(&input),
             Self::TokenPool(pool) => tokens::pool(*pool, &input, context),
             Self::StochasticDepth(layer) => layer.forward(input, context),
             Self::Gate(layer) => layer.forward(&input, context),

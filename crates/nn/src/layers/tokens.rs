@@ -89,6 +89,11 @@ impl PositionEmbedding {
 }
 
 /// One vector of all tokens.
+/// The first token, `[batch, 1, features]`.
+pub(crate) fn class_only(tokens: &Tensor) -> Result<Tensor> {
+    Ok(tokens.f_narrow(1, 0, 1)?)
+}
+
 pub(crate) fn pool(pool: spec::Pool, tokens: &Tensor, context: &Context) -> Result<Tensor> {
     Ok(match pool {
         spec::Pool::Class => tokens.f_select(1, 0)?,

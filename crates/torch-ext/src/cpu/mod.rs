@@ -14,6 +14,8 @@ mod descent;
 mod dual_norm;
 mod layout;
 mod mask;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod matmul;
 mod memory;
 mod norm;
 pub(crate) mod norm_act;
