@@ -7,6 +7,7 @@ use tch::Tensor;
 use super::{Context, ParamId};
 use crate::arena::ParamKind;
 use crate::compile::Builder;
+use crate::engine::Engine;
 use crate::error::Result;
 use crate::init::ParamInit;
 use crate::site::Site;
@@ -16,7 +17,7 @@ use crate::spec;
 pub(crate) struct Linear {
     pub weight: ParamId,
     pub bias: Option<ParamId>,
-    /// Whether it is the last layer: bfloat16 logits would be off by percents of a probability.
+    /// Whether it is the last layer: logits of 16 bits would be off by percents of a probability.
     pub logits: bool,
 }
 
@@ -25,6 +26,7 @@ fn linear(input: &Tensor, weight: &Tensor, bias: Option<Tensor>, context: &Conte
     let weight = weight.f_to_kind(input.kind())?;
     let bias = bias.map(|bias| bias.f_to_kind(input.kind())).transpose()?;
     if context.fused
+        && context.engine == Engine::Cpu
         && let Some(output) = flatmin_torch_ext::linear(input, &weight, bias.as_ref())?
     {
         return Ok(output);

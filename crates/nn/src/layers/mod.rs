@@ -39,10 +39,10 @@ pub(crate) use stochastic_depth::StochasticDepth;
 pub(crate) use tokens::{ClassToken, PositionEmbedding, ToImage};
 pub(crate) use zero_pad::ZeroPad;
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::buffers::BufferArena;
-use crate::dtype::Dtype;
+use crate::dtype::{Dtype, is_half};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::spec;
@@ -94,7 +94,7 @@ impl Context<'_> {
         &self.leaves[self.positions[id.0]]
     }
 
-    /// A bias in the dtype of the layer's weight, as torch wants it beside bfloat16 weights.
+    /// A bias in the dtype of the layer's weight, as torch wants it beside weights of 16 bits.
     pub fn bias(&self, bias: Option<ParamId>, weight: &Tensor) -> Result<Option<Tensor>> {
         bias.map(|bias| Ok(self.parameter(bias).f_to_kind(weight.kind())?)).transpose()
     }
@@ -171,8 +171,8 @@ impl Node {
             Self::Linear(layer) => layer.forward(&input, context),
             Self::Relu(layer) => layer.forward(input),
             Self::Pool2d(layer) => layer.forward(&input),
-            // The mean of a bfloat16 image stays in float32: what follows is cheap, and needs the digits.
-            Self::GlobalAvgPool2d if input.kind() == Kind::BFloat16 => {
+            // The mean of an image of 16 bits stays in float32: what follows is cheap, and needs the digits.
+            Self::GlobalAvgPool2d if is_half(input.kind()) => {
                 Ok(input.f_mean_dim(&[2i64, 3][..], true, context.dtype.kind())?)
             }
             Self::GlobalAvgPool2d => Ok(input.f_adaptive_avg_pool2d([1, 1])?),

@@ -48,7 +48,7 @@ impl Residual {
     pub fn forward(&self, input: Tensor, context: &Context) -> Result<Tensor> {
         let input = run(&self.shared, input, context)?;
         let mut branch = run(&self.branch, input.shallow_clone(), context)?;
-        // An identity of float32 images, say, beside a bfloat16 branch.
+        // An identity of float32 images, say, beside a branch of 16 bits.
         let shortcut = self.shortcut.forward(input, context)?.f_to_kind(branch.kind())?;
         if let Some(norm) = &self.tail {
             return norm.forward(&branch, Some(&shortcut), context);

@@ -6,6 +6,8 @@ use tch::{Kind, Tensor};
 use super::tokens::{class_only, shape_of};
 use super::{Context, Dropout, Linear, Pass};
 use crate::compile::Builder;
+use crate::dtype::is_half;
+use crate::engine::Engine;
 use crate::error::Result;
 use crate::site::Site;
 use crate::spec;
@@ -20,9 +22,9 @@ pub(crate) struct SelfAttention {
     pub proj: Linear,
     pub heads: i64,
     dropout: Dropout,
-}
     /// Whether it answers for the first token alone, since nobody reads the others.
     class_only: bool,
+}
 
 impl SelfAttention {
     pub fn compile(spec: &spec::SelfAttention, site: &Site, builder: &mut Builder) -> Result<Self> {
@@ -68,6 +70,7 @@ impl SelfAttention {
         }
         let qkv = self.qkv.forward(input, context)?;
         if context.fused
+            && context.engine == Engine::Cpu
             && !self.dropout.drops(context)
             && let Some(mixed) = flatmin_torch_ext::self_attention(&qkv, self.heads)?
         {
@@ -84,10 +87,10 @@ impl SelfAttention {
     }
 
     /// The fused form has no second derivative, draws its dropout from a stream of its own, and takes twice the time of
-    /// matrix products to train bfloat16. Those need memory for the weights, so they serve as long as these are few.
+    /// matrix products to train 16 bits. Those need memory for the weights, so they serve as long as these are few.
     fn is_composite(&self, tokens: i64, kind: Kind, context: &Context) -> bool {
         let trains = matches!(context.pass, Pass::Train { .. });
-        let is_faster = trains && kind == Kind::BFloat16 && tokens <= FEW_TOKENS;
+        let is_faster = trains && is_half(kind) && tokens <= FEW_TOKENS;
         !context.fused || self.dropout.drops(context) || is_faster
     }
 
