@@ -23,7 +23,7 @@ pub(crate) struct SelfAttention {
     pub heads: i64,
     dropout: Dropout,
     /// Whether it answers for the first token alone, since nobody reads the others.
-    class_only: bool,
+    pub class_only: bool,
 }
 
 impl SelfAttention {
