@@ -6,6 +6,7 @@ import { type Model, nativeModel } from './model.js';
 import type { BindingOptimizer } from './native/binding.js';
 import { loadNative } from './native/index.js';
 import type { Clip, Decay, GroupConfig } from './options/groups.js';
+import type { LossScale } from './options/optimizer.js';
 import type { SharpnessRules } from './options/presets.js';
 import type { GroupSettings, GroupStore } from './parameter-group.js';
 
@@ -20,6 +21,7 @@ export interface OptimizerConfig {
   };
   decay?: Decay | undefined;
   clip?: Clip | null | undefined;
+  lossScale?: LossScale | undefined;
   groups: GroupConfig[];
   sharpness: SharpnessRules | null;
 }

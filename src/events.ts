@@ -70,6 +70,8 @@ export interface StepEvent {
   momentum: number;
   /** 2-norm of the gradient at w; NaN when it was not finite. */
   gradientNorm: number;
+  /** What the loss was multiplied by before backward passes, if it was: for float16 models. */
+  lossScale?: number;
   /** 2-norm of the change of the weights in the step, with the step metric `updateNorm`. */
   updateNorm?: number;
   /** 2-norm of the weights after the step, with the step metric `weightNorm`. */

@@ -14,6 +14,8 @@ import {
   type AdamWOptions,
   adamSchema,
   adamwSchema,
+  type LossScale,
+  lossScaleSchema,
   type SGDOptions,
   sgdSchema,
 } from './options/optimizer.js';
@@ -21,7 +23,7 @@ import { parseOptions, show } from './options/parse.js';
 import type { BaseRules, SharpnessRules } from './options/presets.js';
 import { ParameterGroup } from './parameter-group.js';
 
-/** The perturbation that a bfloat16 network sees, d, beside the one that was asked for, eps. */
+/** The perturbation that a network of 16 bits sees, d, beside the one that was asked for, eps. */
 export interface Rounding {
   /** norm(d) / norm(eps), above 1: rounding adds noise. */
   ratio: number;
@@ -37,7 +39,7 @@ export interface PassInfo {
   gradientNorm: number | null;
   /** False when a gradient was not finite: the step is then left out, and the weights are as before. */
   finite: boolean;
-  /** What rounding made of the perturbation; null unless the pass or step perturbed a bfloat16 model. */
+  /** What rounding made of the perturbation; null unless the pass or step perturbed a model that computes in 16 bits. */
   rounding: Rounding | null;
 }
 
@@ -53,6 +55,8 @@ export interface StepInfo extends PassInfo {
   correct: number;
   /** Images of the batch. */
   count: number;
+  /** What the loss was multiplied by before backward passes; null if it was not. */
+  lossScale: number | null;
 }
 
 let engineOf: (optimizer: Optimizer) => Engine;
@@ -100,6 +104,15 @@ export abstract class Optimizer {
   /** Steps left out because a gradient was not finite. */
   get skippedSteps(): number {
     return this.#engine.started ? this.#engine.native.skipped : 0;
+  }
+
+  /** What the loss of the next step is multiplied by before backward passes; null if it is not scaled. */
+  get lossScale(): number | null {
+    const engine = this.#engine;
+    if (engine.started) return engine.native.lossScale;
+    return (
+      engine.config.lossScale?.initial ?? (this.model.dtype === 'float16' ? lossScaleSchema.parse({}).initial : null)
+    );
   }
 
   /** A step with the gradients that `model.backward` has left. */
@@ -187,13 +200,14 @@ interface BaseOptions {
   weightDecay: number;
   decay?: Decay | undefined;
   clip?: Clip | null | undefined;
+  lossScale?: LossScale | undefined;
   groups: GroupConfig[];
 }
 
 function baseEngine(type: OptimizerConfig['base']['type'], model: unknown, options: BaseOptions): Engine {
   const names = { sgd: 'SGD', adam: 'Adam', adamw: 'AdamW' };
-  const { decay, clip, groups, ...own } = options;
-  const config = { base: { type, ...own }, decay, clip, groups, sharpness: null };
+  const { decay, clip, lossScale, groups, ...own } = options;
+  const config = { base: { type, ...own }, decay, clip, lossScale, groups, sharpness: null };
   return new Engine(requireModel(model, `${names[type]} model`), config);
 }
 

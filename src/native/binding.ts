@@ -27,7 +27,7 @@ export interface PassOutcome {
   readonly count: number;
 }
 
-/** What rounding made of the perturbation of a bfloat16 model. */
+/** What rounding made of the perturbation of a model that computes in 16 bits. */
 export interface RoundingOutcome {
   readonly ratio: number;
   readonly cosine: number;
@@ -56,6 +56,7 @@ export interface StepOutcome extends PassOutcome {
   readonly gradientNorm: number | null;
   readonly finite: boolean;
   readonly rounding: RoundingOutcome | null;
+  readonly lossScale: number | null;
 }
 
 /** One parameter group's settings as they stand now. */
@@ -234,6 +235,7 @@ export interface BindingOptimizer {
   readonly phase: 'clean' | 'perturbed' | 'ready';
   readonly steps: number;
   readonly skipped: number;
+  readonly lossScale: number | null;
   ascentStep(): Promise<AscentOutcome>;
   descentStep(): Promise<DescentOutcome>;
   baseStep(): Promise<DescentOutcome>;

@@ -36,7 +36,7 @@ export const classNames = z
   .describe('Names of the classes, in the order of the labels');
 
 /** Number types that a model can compute in. */
-export const modelDtypes = ['float32', 'bfloat16', 'float64'] as const;
+export const modelDtypes = ['float32', 'bfloat16', 'float16', 'float64'] as const;
 
 /** Number type that a model computes in. */
 export type ModelDtype = (typeof modelDtypes)[number];
@@ -45,7 +45,9 @@ export type ModelDtype = (typeof modelDtypes)[number];
 export const dtype = z
   .enum(modelDtypes)
   .default('float32')
-  .describe('Number type to compute in; bfloat16 is faster and keeps float32 master weights, float64 is for checking');
+  .describe(
+    'Number type to compute in; bfloat16 is faster and keeps float32 master weights, so does float16 where there is no bfloat16, float64 is for checking',
+  );
 
 /** A device as options name it: `auto` is the first GPU where there is one that can be used, else the CPU; `cuda` is `cuda:0`. */
 export type DeviceName = 'auto' | 'cpu' | 'cuda' | `cuda:${number}`;

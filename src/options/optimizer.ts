@@ -2,11 +2,27 @@
 // Their defaults are PyTorch's, too, but for SGD's learning rate.
 
 import { z } from 'zod';
-import { nonNegative } from './fields.js';
+import { nonNegative, positiveInteger } from './fields.js';
 import { clipSchema, decaySchema, groupsSchema } from './groups.js';
 
 const lr = nonNegative.describe('Learning rate');
 const beta = z.number().min(0).lt(1);
+
+/** Dynamic loss scaling, by the rule and with the defaults of PyTorch's `GradScaler`. */
+export const lossScaleSchema = z.strictObject({
+  initial: z.number().gt(0).default(65536).describe('Scale of the first step'),
+  growthFactor: z.number().min(1).default(2).describe('Multiplies the scale after growthInterval good steps in a row'),
+  backoffFactor: z
+    .number()
+    .gt(0)
+    .max(1)
+    .default(0.5)
+    .describe('Multiplies the scale after a step whose gradient was not finite; that step is skipped'),
+  growthInterval: positiveInteger.default(2000).describe('Good steps in a row after which the scale grows'),
+});
+
+/** Options of loss scaling. */
+export type LossScale = z.output<typeof lossScaleSchema>;
 
 const ofEveryBase = {
   decay: decaySchema
@@ -15,6 +31,9 @@ const ofEveryBase = {
       "Where weight decay acts: 'optimizer' (PyTorch's form, the default), 'loss' (a penalty that the ascent sees, too), 'decoupled' (w shrinks by lr * weightDecay)",
     ),
   clip: clipSchema.optional().describe('Largest norm of the gradient that the optimizer gets (default: no clipping)'),
+  lossScale: lossScaleSchema
+    .optional()
+    .describe('What the loss is multiplied by before backward passes (default: scaled for float16 models only)'),
   groups: groupsSchema,
 };
 

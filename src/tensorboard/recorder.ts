@@ -19,6 +19,7 @@ const ofStep = (event: StepEvent) =>
     'step/rho': event.rho,
     'step/momentum': event.momentum,
     'step/gradient_norm': event.gradientNorm,
+    'step/loss_scale': event.lossScale,
     'step/update_norm': event.updateNorm,
     'step/weight_norm': event.weightNorm,
     'step/images_per_second': event.imagesPerSecond,

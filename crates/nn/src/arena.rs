@@ -4,8 +4,8 @@
 //! and rewrites working. So weights return to w bit for bit with no saved copy, a checkpoint never holds perturbed
 //! weights, and every update is a linear pass over memory.
 //!
-//! A model that computes in bfloat16 reads matrices and filters from a second, bfloat16 side of the working arena. Gammas,
-//! biases and betas stay float32, as does the master: updates far below a bfloat16 weight's resolution add up there.
+//! A model that computes in 16 bits reads matrices and filters from a second side of the working arena, of that format. Gammas,
+//! biases and betas stay float32, as does the master: updates far below a rounded weight's resolution add up there.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -92,9 +92,9 @@ impl Segment {
         strides
     }
 
-    /// Whether the network reads the parameter in bfloat16: matrices and filters of a model of that dtype.
+    /// Whether the network reads the parameter in 16 bits: matrices and filters of a model of such a dtype.
     pub fn is_half(&self, dtype: Dtype) -> bool {
-        dtype == Dtype::BFloat16 && matches!(self.kind, ParamKind::ConvWeight | ParamKind::LinearWeight)
+        dtype.is_half() && matches!(self.kind, ParamKind::ConvWeight | ParamKind::LinearWeight)
     }
 
     fn view_of(&self, arena: &Tensor) -> Result<Tensor> {
@@ -260,7 +260,7 @@ impl ParameterArena {
         &self.memory.working
     }
 
-    /// The bfloat16 side of the working arena, 1-D, rounded to nearest even; it ends with the last segment that lies there.
+    /// The side of the working arena that has 16 bits, 1-D, rounded to nearest even; it ends with the last segment that lies there.
     pub fn working_half(&self) -> Option<&Tensor> {
         self.memory.half.as_ref()
     }

@@ -32,6 +32,7 @@ pub struct Model {
     entries: Vec<StateEntry>,
     rows: Vec<LayerSummary>,
     statistics: Statistics,
+    loss_scale: f64,
     fused: bool,
     random: bool,
 }
@@ -63,8 +64,20 @@ impl Model {
         let buffers = BufferArena::new(&plan.norms, dtype)?;
         let statistics = Statistics::Stage;
         let (entries, rows, network, random) = (plan.entries, plan.rows, Network::Layers(nodes), plan.drawing > 0);
-        let model =
-            Self { spec, parameters, buffers, network, positions, entries, rows, statistics, fused: true, random };
+        let (loss_scale, fused) = (1.0, true);
+        let model = Self {
+            spec,
+            parameters,
+            buffers,
+            network,
+            positions,
+            entries,
+            rows,
+            statistics,
+            loss_scale,
+            fused,
+            random,
+        };
         Ok((model, plan.inits))
     }
 
@@ -78,7 +91,8 @@ impl Model {
     ) -> Self {
         let (rows, positions) = (vec![script.row(&spec, &parameters)], script.positions().to_vec());
         let (network, statistics) = (Network::Script(script), Statistics::Stage);
-        Self { spec, parameters, buffers, network, positions, entries, rows, statistics, fused: true, random: true }
+        let (loss_scale, fused, random) = (1.0, true, true);
+        Self { spec, parameters, buffers, network, positions, entries, rows, statistics, loss_scale, fused, random }
     }
 
     /// Another model of the same architecture, dtype and engine, with the same parts frozen; its values are still to be set.
@@ -224,6 +238,16 @@ impl Model {
         self.statistics = statistics;
     }
 
+    /// What the loss is multiplied by before a backward pass, so that gradients do not vanish in float16: optimizers set
+    /// it between steps, and divide it out of the gradients they get.
+    pub fn loss_scale(&self) -> f64 {
+        self.loss_scale
+    }
+
+    pub fn set_loss_scale(&mut self, loss_scale: f64) {
+        self.loss_scale = loss_scale;
+    }
+
     /// Whether training passes may use fused layers (the default). They have no second derivative: a pass that is to be
     /// differentiated twice needs the composite ones.
     pub fn set_fused(&mut self, fused: bool) {
@@ -250,9 +274,9 @@ impl Model {
     }
 
     /// Logits `[batch, numClasses]` of images `[batch, channels, height, width]`, which lie channels-last (others are
-    /// copied). Both have [`Dtype::kind`], which is float32 for a model that computes in bfloat16. A model reads images of
-    /// another size, too, where nothing stands against it ([`ModelSpec::obstacle`]). Gradients flow to the parameters, and
-    /// to the images if they ask for them.
+    /// copied). Both have [`Dtype::kind`], which is float32 for a model that computes in 16 bits. A model reads images of another
+    /// size, too, where nothing stands against it ([`ModelSpec::obstacle`]). Gradients flow to the parameters, and to the
+    /// images if they ask for them.
     ///
     /// # Errors
     /// `ERR_FLATMIN_SHAPE`, `ERR_FLATMIN_DTYPE` or `ERR_FLATMIN_DEVICE` for images that do not fit; `ERR_FLATMIN_SHAPE`

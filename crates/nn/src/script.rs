@@ -61,11 +61,11 @@ impl Model {
     ///
     /// # Errors
     /// `ERR_FLATMIN_PATH`, `ERR_FLATMIN_FORMAT`; `ERR_FLATMIN_SHAPE` if it does not compute logits of such images;
-    /// `ERR_FLATMIN_OPTION` for dtype bfloat16.
+    /// `ERR_FLATMIN_OPTION` for a dtype of 16 bits.
     pub fn from_torch_script(path: &Path, options: ScriptOptions, dtype: Dtype) -> Result<Self> {
-        if dtype == Dtype::BFloat16 {
+        if dtype.is_half() {
             let expected = "float32 or float64: a TorchScript program fixes where it rounds";
-            return Err(Error::option("dtype of a TorchScript model", "bfloat16", expected));
+            return Err(Error::option("dtype of a TorchScript model", dtype.name(), expected));
         }
         File::open(path).map_err(|error| Error::io("read", path, error))?;
         let malformed = |error: flatmin_torch_ext::Error| {

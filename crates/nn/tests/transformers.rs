@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{IGNORE, STAGE, close, expect_equal, images, model};
+use common::{IGNORE, STAGE, close, expect_equal, images, model, scramble, spec};
 use flatmin_nn::{Dtype, Model, ParamKind, Pass, Statistics};
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
@@ -164,6 +164,62 @@ fn attention_can_be_differentiated_twice_without_its_fused_form() {
     let norm = gradients.iter().map(|gradient| gradient.square().sum(Kind::Double)).sum::<Tensor>();
     norm.backward();
     assert!(net.parameters().gradients().unwrap().any());
+}
+
+#[test]
+fn float32_layers_and_their_composite_twins_agree() {
+    let layers = json!([
+        { "type": "toTokens" }, { "type": "classToken", "name": "class" },
+        { "type": "residual", "name": "first", "activation": "none", "layers": [
+            { "type": "layerNorm", "name": "norm" }, { "type": "selfAttention", "name": "attn", "numHeads": 2 },
+        ] },
+        { "type": "residual", "name": "second", "activation": "none", "layers": [
+            { "type": "layerNorm", "name": "norm" }, { "type": "linear", "name": "up", "outFeatures": 160 },
+            { "type": "gelu" }, { "type": "linear", "name": "down", "outFeatures": 72 },
+        ] },
+        { "type": "tokenPool", "pool": "mean" }, { "type": "linear", "name": "head", "outFeatures": 3 },
+    ]);
+    let mut net = Model::new(spec([72, 9, 8], 3, layers), Dtype::Float32, 1).unwrap();
+    let x = images(&net, 5);
+    let [fused, composite] = [true, false].map(|fused| {
+        net.set_fused(fused);
+        let logits = net.forward(&x, IGNORE).unwrap();
+        let gradients =
+            Tensor::run_backward(&[logits.square().sum(Kind::Float)], net.parameters().leaves(), false, false);
+        std::iter::once(logits.detach()).chain(gradients).collect::<Vec<_>>()
+    });
+    for (index, (a, b)) in fused.iter().zip(&composite).enumerate() {
+        let error = f64::try_from((a - b).norm() / b.norm()).unwrap();
+        assert!(error < 1e-5, "{index}: {error}");
+    }
+}
+
+/// The last block works for the class token alone; with a dropout that draws for all tokens it does not.
+#[test]
+fn what_nobody_reads_changes_nothing() {
+    let block = |name: &str, dropout: f64| {
+        json!({ "type": "residual", "name": name, "activation": "none", "layers": [
+            { "type": "selfAttention", "name": "attn", "numHeads": 2, "dropout": dropout },
+            { "type": "stochasticDepth", "p": 0.3 }, { "type": "gelu" },
+        ] })
+    };
+    let net = |dropout: f64, last: Value, num_classes: i64| {
+        let layers = json!([
+            { "type": "toTokens" }, { "type": "classToken", "name": "class" }, block("one", 0.0), block("two", dropout), last,
+        ]);
+        let mut net = model([4, 2, 3], num_classes, layers);
+        scramble(&mut net);
+        net
+    };
+    for dropout in [0.0, 0.25] {
+        let pooled = net(dropout, json!({ "type": "tokenPool" }), 4);
+        let all = net(dropout, json!({ "type": "flatten" }), 28);
+        let x = images(&pooled, 8);
+        for pass in [Pass::Eval, STAGE] {
+            let logits = pooled.forward(&x, pass).unwrap();
+            close(&logits, &all.forward(&x, pass).unwrap().narrow(1, 0, 4), 1e-12);
+        }
+    }
 }
 
 fn training(mask_seed: u64) -> Pass {

@@ -95,7 +95,7 @@ impl BindingOptimizer {
         ts_args_type = "images: BindingTensor, labels: BindingTensor, options?: { loss?: object, seed?: number, accumulate?: number }",
         ts_return_type = "Promise<{ loss: number, perturbedLoss: number | null, sharpness: number | null, \
                           correct: number, count: number, gradientNorm: number | null, finite: boolean, \
-                          rounding: { ratio: number, cosine: number, factor: number } | null }>"
+                          rounding: { ratio: number, cosine: number, factor: number } | null, lossScale: number | null }>"
     )]
     pub fn step<'env>(
         &self,
@@ -166,6 +166,12 @@ impl BindingOptimizer {
     #[napi(getter)]
     pub fn skipped(&self) -> napi::Result<i64> {
         Ok(self.pair()?.optimizer.view().skipped as i64)
+    }
+
+    /// What the loss of the next step is multiplied by before backward passes; null if it is not scaled.
+    #[napi(getter)]
+    pub fn loss_scale(&self) -> napi::Result<Option<f64>> {
+        Ok(self.pair()?.optimizer.view().loss_scale)
     }
 
     #[napi]

@@ -3,7 +3,7 @@
 //!
 //! Points and directions are arenas with the model's offsets; what is not perturbed is 0 in them.
 
-use flatmin_nn::{Dtype, Model, ParameterArena};
+use flatmin_nn::{Model, ParameterArena};
 use flatmin_torch_ext::Generator;
 use flatmin_torch_ext::cpu::{GradientNorms, Layout, Origin, Shape, split_mix};
 use tch::{Device, Tensor, no_grad};
@@ -36,13 +36,15 @@ pub struct Neighbourhood {
 impl Neighbourhood {
     /// # Errors
     /// `ERR_FLATMIN_OPTION` for an option out of range, or options that perturb no parameter; `ERR_FLATMIN_DTYPE` for a
-    /// bfloat16 model, `ERR_FLATMIN_DEVICE` for one that is not on the CPU.
+    /// model that computes in 16 bits, `ERR_FLATMIN_DEVICE` for one that is not on the CPU.
     pub fn new(config: &BallConfig, parameters: &ParameterArena) -> Result<Self> {
         config.validate()?;
-        if parameters.dtype() == Dtype::BFloat16 {
-            let expected =
-                "float32 or float64, which its weights can be loaded in: bfloat16 rounds small perturbations away";
-            return Err(flatmin_nn::Error::dtype("a model that is measured", "bfloat16", expected).into());
+        if parameters.dtype().is_half() {
+            let (found, expected) = (
+                parameters.dtype().name(),
+                "float32 or float64, which its weights can be loaded in: 16 bits round small perturbations away",
+            );
+            return Err(flatmin_nn::Error::dtype("a model that is measured", found, expected).into());
         }
         parameters.require_cpu("a model that is measured")?;
         let places = vec![Place { group: 0, perturbed: true }; parameters.segments().len()];

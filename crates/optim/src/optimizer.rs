@@ -1,6 +1,6 @@
 //! The optimizer of a run: a base optimizer, bare or inside `Sam`, with the order of its steps watched over.
 
-use flatmin_nn::{Engine, Gradients, Model, ParameterArena, Statistics, device_name};
+use flatmin_nn::{Dtype, Engine, Gradients, Model, ParameterArena, Statistics, device_name};
 use flatmin_torch_ext::cpu::Layout;
 use serde::Serialize;
 use tch::Tensor;
@@ -12,6 +12,7 @@ use crate::device_step::{DeviceStep, Recorded, Traces};
 use crate::error::{Error, Result};
 use crate::group::{Factors, Group};
 use crate::kernels;
+use crate::loss_scale::{LossScale, LossScaleConfig};
 use crate::mix::At;
 use crate::rounding::Rounding;
 use crate::sam::{Plan, Sam, plain_segment};
@@ -37,7 +38,7 @@ pub struct StepInfo {
     /// norm2 of the gradient over all parameters; NaN if the half of the step at hand computes none.
     pub gradient_norm: f64,
     pub finite: bool,
-    /// After an ascent of a bfloat16 model: what rounding made of eps.
+    /// After an ascent of a model that computes in 16 bits: what rounding made of eps.
     pub rounding: Option<Rounding>,
     /// After an ascent: whether the step goes on with a pass at w + eps. Without one, the descent comes next.
     pub second_pass: bool,
@@ -57,6 +58,7 @@ pub struct Optimizer {
     layout: Layout,
     groups: Vec<Group>,
     factors: Factors,
+    pub(crate) loss_scale: Option<LossScale>,
     phase: Phase,
     /// Ascents of the step at hand.
     ascents: u64,
@@ -86,6 +88,7 @@ impl Optimizer {
             .zip(&assigned)
             .map(|(segment, &group)| plain_segment(segment, parameters.dtype(), group));
         let rest = Group::new(&config);
+        let loss_scale = config.loss_scale.or_else(|| (model.dtype() == Dtype::Float16).then(LossScaleConfig::default));
         let optimizer = Self {
             groups: std::iter::once(rest.clone()).chain(config.groups.iter().map(|own| rest.with(own))).collect(),
             layout: Layout::new(segments.collect()),
@@ -93,6 +96,7 @@ impl Optimizer {
             config,
             wrapped,
             factors: Factors::default(),
+            loss_scale: loss_scale.map(LossScale::new),
             phase: Phase::Clean,
             ascents: 0,
             steps: 0,
@@ -100,6 +104,7 @@ impl Optimizer {
             device_step: None,
         };
         model.set_statistics(optimizer.statistics_at_w());
+        optimizer.apply_loss_scale(model);
         Ok(optimizer)
     }
 
@@ -166,6 +171,16 @@ impl Optimizer {
         self.own_momentum() * self.factors.momentum
     }
 
+    /// What the loss of the step at hand is multiplied by before each backward pass; None if it is not scaled.
+    pub fn loss_scale(&self) -> Option<f64> {
+        self.loss_scale.as_ref().map(|loss_scale| loss_scale.state.scale)
+    }
+
+    /// Lets the model's passes know.
+    pub(crate) fn apply_loss_scale(&self, model: &mut Model) {
+        model.set_loss_scale(self.loss_scale().unwrap_or(1.0));
+    }
+
     /// What a schedule multiplies every group's own values by, from now on.
     pub fn set_factors(&mut self, factors: Factors) {
         self.factors = factors;
@@ -225,7 +240,7 @@ impl Optimizer {
             });
         }
         let attempt = self.steps + self.skipped;
-        let setting = setting(model.parameters(), &self.config, &self.layout, &self.groups, self.factors, attempt);
+        let setting = setting(model, &self.config, &self.layout, &self.groups, self.factors, attempt);
         let mut info = StepInfo { gradient_norm: f64::NAN, finite: true, rounding: None, second_pass: true };
         match plan {
             Plan::Ahead => {
@@ -359,7 +374,7 @@ impl Optimizer {
         };
         let gradients = kept.map_or_else(|| take_gradients(model.parameters(), step), Ok)?;
         let attempt = self.attempt();
-        let setting = setting(model.parameters(), &self.config, &self.layout, &self.groups, self.factors, attempt);
+        let setting = setting(model, &self.config, &self.layout, &self.groups, self.factors, attempt);
         let gradient_norm = match &mut self.wrapped {
             Wrapped::Plain(base) => {
                 let (norm, gradient) = clipped(&setting, setting.objective(&gradients, At::Master), None)?;
@@ -374,6 +389,9 @@ impl Optimizer {
         if info.finite {
             model.commit_statistics();
             self.steps += 1;
+            if let Some(loss_scale) = &mut self.loss_scale {
+                loss_scale.grow();
+            }
         } else {
             self.give_up(model)?;
         }
@@ -388,11 +406,15 @@ impl Optimizer {
         self.return_to_w(model)?;
         model.discard_statistics();
         self.skipped += 1;
+        if let Some(loss_scale) = &mut self.loss_scale {
+            loss_scale.back_off();
+        }
         Ok(())
     }
 
     fn leave_step(&mut self, model: &mut Model) {
         model.discard_statistics();
+        self.apply_loss_scale(model);
         self.phase = Phase::Clean;
         self.ascents = 0;
         model.set_statistics(self.statistics_at_w());
@@ -414,7 +436,7 @@ impl Optimizer {
     /// Counts what a device has done.
     pub(crate) fn count_device_step(&mut self, model: &mut Model, taken: bool, traces: &Traces) {
         if taken {
-            let (base, setting) = self.base_and_setting(model.parameters());
+            let (base, setting) = self.base_and_setting(model);
             base.count(&setting, &|position| traces.present[position]);
             model.buffers_mut().count(traces.staged);
             self.steps += 1;
@@ -425,12 +447,9 @@ impl Optimizer {
     }
 
     /// The base optimizer, and what it works on.
-    pub(crate) fn base_and_setting<'a>(
-        &'a mut self,
-        parameters: &'a ParameterArena,
-    ) -> (&'a mut dyn BaseOptimizer, Setting<'a>) {
+    pub(crate) fn base_and_setting<'a>(&'a mut self, model: &'a Model) -> (&'a mut dyn BaseOptimizer, Setting<'a>) {
         let attempt = self.attempt();
-        let setting = setting(parameters, &self.config, &self.layout, &self.groups, self.factors, attempt);
+        let setting = setting(model, &self.config, &self.layout, &self.groups, self.factors, attempt);
         let base: &mut dyn BaseOptimizer = match &mut self.wrapped {
             Wrapped::Plain(base) => base,
             Wrapped::Sam(sam) => sam.base_mut(),
@@ -510,12 +529,13 @@ fn take_gradients(parameters: &ParameterArena, step: &'static str) -> Result<Gra
 }
 
 fn setting<'a>(
-    parameters: &'a ParameterArena,
+    model: &'a Model,
     config: &OptimizerConfig,
     layout: &'a Layout,
     groups: &'a [Group],
     factors: Factors,
     attempt: u64,
 ) -> Setting<'a> {
-    Setting { parameters, layout, groups, factors, decay: config.decay, clip: config.clip, attempt }
+    let (parameters, loss_scale) = (model.parameters(), model.loss_scale());
+    Setting { parameters, layout, groups, factors, decay: config.decay, clip: config.clip, loss_scale, attempt }
 }

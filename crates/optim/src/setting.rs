@@ -18,6 +18,8 @@ pub struct Setting<'a> {
     pub factors: Factors,
     pub decay: Decay,
     pub clip: Option<Clip>,
+    /// What the loss was multiplied by.
+    pub loss_scale: f64,
     /// Steps begun before this one.
     pub attempt: u64,
 }
@@ -25,7 +27,7 @@ pub struct Setting<'a> {
 impl Setting<'_> {
     /// The gradient of the objective: of the loss, and of the penalty if weight decay is one.
     pub fn objective<'a>(&self, gradients: &'a Gradients, at: At) -> Mix<'a> {
-        let mix = Mix::of(gradients);
+        let mix = Mix::of(gradients).scaled(1.0 / self.loss_scale);
         if self.decay != Decay::Loss || self.groups.iter().all(|group| group.weight_decay == 0.0) {
             return mix;
         }

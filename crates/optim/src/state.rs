@@ -1,10 +1,11 @@
 //! What an optimizer remembers from step to step, given away for a checkpoint and put back.
 
-use flatmin_nn::ParameterArena;
+use flatmin_nn::{Model, ParameterArena};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use crate::error::{Error, Result};
+use crate::loss_scale::LossScaleState;
 use crate::optimizer::Optimizer;
 
 /// The counters of an optimizer, for a checkpoint; its arenas travel as tensors.
@@ -15,6 +16,9 @@ pub struct Counters {
     pub skipped: u64,
     /// How often each parameter was stepped, by name.
     pub parameter_steps: Vec<(String, u64)>,
+    /// None if the loss is not scaled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<LossScaleState>,
 }
 
 impl Optimizer {
@@ -35,6 +39,7 @@ impl Optimizer {
             steps: self.steps,
             skipped: self.skipped,
             parameter_steps: names.zip(self.base().counts().iter().copied()).collect(),
+            loss_scale: self.loss_scale.as_ref().map(|loss_scale| loss_scale.state),
         }
     }
 
@@ -42,12 +47,8 @@ impl Optimizer {
     ///
     /// # Errors
     /// `ERR_FLATMIN_CHECKPOINT` if names or shapes are not those of this optimizer and model.
-    pub fn load_state(
-        &mut self,
-        parameters: &ParameterArena,
-        state: &[(String, Tensor)],
-        counters: &Counters,
-    ) -> Result<()> {
+    pub fn load_state(&mut self, model: &mut Model, state: &[(String, Tensor)], counters: &Counters) -> Result<()> {
+        let parameters = model.parameters();
         let mut places = Vec::with_capacity(state.len());
         for (name, value) in state {
             let unknown = || Error::State { name: name.clone(), reason: "is not known here".into() };
@@ -78,6 +79,10 @@ impl Optimizer {
         }
         self.base_mut().set_counts(counts);
         (self.steps, self.skipped) = (counters.steps, counters.skipped);
+        if let (Some(loss_scale), Some(state)) = (&mut self.loss_scale, counters.loss_scale) {
+            loss_scale.state = state;
+        }
+        self.apply_loss_scale(model);
         Ok(())
     }
 }

@@ -37,8 +37,10 @@ pub struct StepOutcome {
     pub gradient_norm: f64,
     /// False if the step was skipped.
     pub finite: bool,
-    /// What rounding made of eps; None unless the model computes in bfloat16.
+    /// What rounding made of eps; None unless the model computes in 16 bits.
     pub rounding: Option<Rounding>,
+    /// What the loss was multiplied by before backward passes; None if it was not.
+    pub loss_scale: Option<f64>,
 }
 
 /// What a step needs besides batch and loss.
@@ -56,7 +58,8 @@ impl StepOptions {
     }
 }
 
-/// Forward and backward at the weights the model reads now. Masks of dropout follow `mask_seed`; batch-norm statistics
+/// Forward and backward at the weights the model reads now; the gradients are those of the loss times
+/// [`Model::loss_scale`]. Masks of dropout follow `mask_seed`; batch-norm statistics
 /// are staged or ignored as the optimizer's phase demands.
 ///
 /// # Errors
@@ -78,13 +81,15 @@ pub fn train_step(
     loss: &Loss,
     options: StepOptions,
 ) -> Result<StepOutcome> {
+    let loss_scale = optimizer.loss_scale();
     let mut step = || {
         check_labels(model, images, target)?;
         let target = &target.on(images.device())?;
         if let Some(outcome) = optimizer.step_on_device(model, &Job { images, target, loss, options })? {
             return Ok(outcome);
         }
-        Batch { images, target, loss, options }.step(model, optimizer)
+        let outcome = Batch { images, target, loss, options }.step(model, optimizer)?;
+        Ok(StepOutcome { loss_scale, ..outcome })
     };
     step().or_else(|error| {
         // Should the way back fail, too, its cause is this error.
@@ -283,7 +288,7 @@ impl Batch<'_> {
         let logits = model.forward(self.images, Pass::Train { statistics: model.statistics(), mask_seed: seed })?;
         let losses = self.loss.of_samples(&logits, self.target)?;
         let mean = self.loss.mean(&losses, self.target)?;
-        mean.f_backward()?;
+        scaled(&mean, model.loss_scale())?.f_backward()?;
         let (loss, correct) = (mean.f_double_value(&[])?, hits(&logits, self.target)?.f_int64_value(&[])?);
         Ok((PassOutcome { loss, correct, count: self.len() }, Some(losses.f_detach()?)))
     }
@@ -297,7 +302,8 @@ impl StepOutcome {
         gradient_norm: f64,
         finite: bool,
     ) -> Self {
-        Self { reported, perturbed_loss, sharpness, gradient_norm, finite, rounding: None }
+        let (rounding, loss_scale) = (None, None);
+        Self { reported, perturbed_loss, sharpness, gradient_norm, finite, rounding, loss_scale }
     }
 }
 
@@ -339,10 +345,7 @@ pub(crate) fn queue_pass(
 ) -> Result<(Tensor, Tensor)> {
     let logits = model.forward(images, Pass::Train { statistics: model.statistics(), mask_seed })?;
     let (value, correct) = loss_and_hits(model.engine(), loss, &logits, target)?;
-    let weighted = match share.weight {
-        1.0 => value.shallow_clone(),
-        weight => value.f_mul_scalar(weight)?,
-    };
+    let weighted = scaled(&value, share.weight * model.loss_scale())?;
     match share.inputs {
         None => weighted.f_backward()?,
         Some(positions) => {
@@ -372,6 +375,10 @@ fn loss_and_hits(engine: Engine, loss: &Loss, logits: &Tensor, target: &Target) 
         }
         _ => Ok((loss.apply(logits, target)?, hits(logits, target)?)),
     }
+}
+
+fn scaled(loss: &Tensor, factor: f64) -> Result<Tensor> {
+    Ok(if factor == 1.0 { loss.shallow_clone() } else { loss.f_mul_scalar(factor)? })
 }
 
 /// What a backward pass over all leaves does with each gradient.

@@ -289,7 +289,7 @@ fn a_restored_optimizer_continues_bit_for_bit() {
         let mut restored = optimizer(&mut second, base, asam(0.5));
         second.load_state_dict(first.state_dict().unwrap(), true).unwrap();
         let arenas = original.state_dict(first.parameters()).unwrap();
-        restored.load_state(second.parameters(), &arenas, &original.counters(first.parameters())).unwrap();
+        restored.load_state(&mut second, &arenas, &original.counters(first.parameters())).unwrap();
         for seed in 3..6 {
             step(&mut first, &mut original, seed);
             step(&mut second, &mut restored, seed);
@@ -298,8 +298,7 @@ fn a_restored_optimizer_continues_bit_for_bit() {
         assert_eq!(original.steps(), restored.steps());
 
         let alien = [("momentum.nowhere".to_string(), Tensor::zeros([1], (Kind::Double, Device::Cpu)))];
-        let error =
-            restored.load_state(second.parameters(), &alien, &original.counters(first.parameters())).unwrap_err();
+        let error = restored.load_state(&mut second, &alien, &original.counters(first.parameters())).unwrap_err();
         assert_eq!(error.code(), "ERR_FLATMIN_CHECKPOINT");
     }
 }

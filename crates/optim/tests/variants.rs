@@ -46,7 +46,7 @@ fn each_goes_on_to_the_bit_from_its_saved_state() {
         let mut restored = optimizer(&mut second, sgd(), sharpness);
         second.load_state_dict(first.state_dict().unwrap(), true).unwrap();
         let saved = original.state_dict(first.parameters()).unwrap();
-        restored.load_state(second.parameters(), &saved, &original.counters(first.parameters())).unwrap();
+        restored.load_state(&mut second, &saved, &original.counters(first.parameters())).unwrap();
         for seed in 4..9 {
             step(&mut first, &mut original, &batch(seed), seed);
             step(&mut second, &mut restored, &batch(seed), seed);

@@ -39,6 +39,21 @@ char* flatmin_device_norm_act(const flatmin_kernels* kernels, const at::Tensor* 
 char* flatmin_device_cross_entropy(const flatmin_kernels* kernels, const at::Tensor* logits, const at::Tensor* labels,
                                    double smoothing, const at::Tensor* correct, at::Tensor** out);
 
+// matmul.cpp
+// Arrays are float32 and dense. Sizes of a linear layer: rows, inputs, outputs; of attention: batch, tokens, heads, features of
+// a head. `kernels` must live as long as the process.
+struct flatmin_linear_kernels {
+  void (*forward)(const int64_t* sizes, const void* x, const void* weight, const void* bias, void* y);  // bias may be null
+  void (*input_gradient)(const int64_t* sizes, const void* dy, const void* weight, void* dx);
+};
+struct flatmin_attention_kernels {
+  void (*forward)(const int64_t* sizes, const void* qkv, void* out, void* normalizers);
+  void (*backward)(const int64_t* sizes, const void* qkv, const void* dout, const void* normalizers, void* dqkv);
+};
+char* flatmin_linear(const flatmin_linear_kernels* kernels, const at::Tensor* x, const at::Tensor* weight,
+                     const at::Tensor* bias, at::Tensor** out);
+char* flatmin_attention(const flatmin_attention_kernels* kernels, const at::Tensor* qkv, int64_t heads, at::Tensor** out);
+
 // norm_act.cpp
 // The kernels are Rust's; `number` is the format of the activations (0 float32, 1 float64, 2 bfloat16). Per-channel numbers are doubles. A null `residual`, `y` or
 // `passed` means that there is none.

@@ -23,15 +23,29 @@ pub struct NormActKernels {
     ),
 }
 
-/// One pass of a convolution, called back by `shim/conv.cpp`: sizes, two arrays that are read, one that is written.
-pub type ConvolutionKernel = extern "C" fn(*const i64, *const c_void, *const c_void, *mut c_void);
+/// One pass of a layer, called back by the shim: sizes, two arrays that are read, one that is written.
+pub type Kernel = extern "C" fn(*const i64, *const c_void, *const c_void, *mut c_void);
 
 /// The kernels of a convolution (its struct `flatmin_conv_kernels`); what is missing is libtorch's.
 #[repr(C)]
 pub struct ConvolutionKernels {
-    pub forward: Option<ConvolutionKernel>,
-    pub input_gradient: Option<ConvolutionKernel>,
-    pub weight_gradient: Option<ConvolutionKernel>,
+    pub forward: Option<Kernel>,
+    pub input_gradient: Option<Kernel>,
+    pub weight_gradient: Option<Kernel>,
+}
+
+/// The passes of a linear layer, called back by `shim/matmul.cpp` (its struct `flatmin_linear_kernels`).
+#[repr(C)]
+pub struct LinearKernels {
+    pub forward: extern "C" fn(*const i64, *const c_void, *const c_void, *const c_void, *mut c_void),
+    pub input_gradient: Kernel,
+}
+
+/// The passes of attention (its struct `flatmin_attention_kernels`).
+#[repr(C)]
+pub struct AttentionKernels {
+    pub forward: extern "C" fn(*const i64, *const c_void, *mut c_void, *mut c_void),
+    pub backward: extern "C" fn(*const i64, *const c_void, *const c_void, *const c_void, *mut c_void),
 }
 
 unsafe extern "C" {
@@ -45,6 +59,21 @@ unsafe extern "C" {
         weight: *const C_tensor,
         stride: i64,
         padding: i64,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+
+    pub fn flatmin_linear(
+        kernels: *const LinearKernels,
+        x: *const C_tensor,
+        weight: *const C_tensor,
+        bias: *const C_tensor,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+
+    pub fn flatmin_attention(
+        kernels: *const AttentionKernels,
+        qkv: *const C_tensor,
+        heads: i64,
         out: *mut *mut C_tensor,
     ) -> *mut c_char;
 

@@ -5,6 +5,7 @@ mod conv;
 mod error;
 mod ffi;
 mod generator;
+mod matmul;
 mod norm_act;
 mod runtime;
 mod script;
@@ -16,6 +17,7 @@ pub mod cuda;
 pub use conv::conv2d;
 pub use error::{Error, Result};
 pub use generator::Generator;
+pub use matmul::{linear, self_attention};
 pub use norm_act::{BatchNorm, batch_norm_relu};
 pub use runtime::{
     configure, cpu_capability, num_threads, parallel_for, set_flush_denormal, set_num_threads, torch_version,

@@ -160,6 +160,7 @@ mod tests {
             rho: None,
             momentum: 0.9,
             gradient_norm: 1.0,
+            loss_scale: None,
             update_norm: None,
             weight_norm: None,
             images_per_second: 1.0,

@@ -191,7 +191,7 @@ impl Checkpoint {
         let tensors = Tensor::read_safetensors(self.path.join(OPTIMIZER))
             .map_err(|error| Error::checkpoint(&self.path, error.to_string()))?;
         let state = &self.manifest.optimizer;
-        optimizer.load_state(model.parameters(), &tensors, &state.counters)?;
+        optimizer.load_state(model, &tensors, &state.counters)?;
         for (group, values) in state.groups.iter().enumerate() {
             for (key, &value) in values {
                 optimizer.set_group(group, key, value)?;

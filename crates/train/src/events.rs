@@ -60,6 +60,9 @@ pub struct StepEvent {
     pub momentum: f64,
     /// 2-norm of the gradient at the unperturbed weights.
     pub gradient_norm: f64,
+    /// What the loss was multiplied by before backward passes, if it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<f64>,
     /// norm2 of the change of w in the step, if asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub update_norm: Option<f64>,

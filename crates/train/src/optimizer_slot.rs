@@ -15,6 +15,7 @@ pub struct OptimizerView {
     pub phase: Phase,
     pub steps: u64,
     pub skipped: u64,
+    pub loss_scale: Option<f64>,
     pub groups: Vec<Group>,
 }
 
@@ -24,6 +25,7 @@ impl OptimizerView {
             phase: optimizer.phase(),
             steps: optimizer.steps(),
             skipped: optimizer.skipped(),
+            loss_scale: optimizer.loss_scale(),
             groups: optimizer.groups().to_vec(),
         }
     }

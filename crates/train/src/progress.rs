@@ -123,6 +123,7 @@ mod tests {
             gradient_norm: 1.0,
             finite,
             rounding: None,
+            loss_scale: None,
         }
     }
 

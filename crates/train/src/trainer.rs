@@ -185,15 +185,16 @@ impl Trainer {
             let event = self.step_event(&outcome, norms, rates);
             self.send(Event::Step(event))?;
         }
-        self.check_finite()
+        self.check_finite(&outcome)
     }
 
-    /// Ends a run that diverged, as the options have it.
-    fn check_finite(&self) -> Result<()> {
+    /// Ends a run that diverged, as the options have it. A scaled loss is expected to overflow now and then.
+    fn check_finite(&self, outcome: &StepOutcome) -> Result<()> {
         let skips = self.progress.consecutive_skips;
+        let overflowed = outcome.loss_scale.is_some_and(|scale| scale > 1.0);
         let step = self.progress.step;
         let found = match self.config.non_finite {
-            NonFinite::Error if skips > 0 => format!("step {step}"),
+            NonFinite::Error if skips > 0 && !overflowed => format!("step {step}"),
             NonFinite::Skip if skips >= self.config.max_consecutive_skips => {
                 format!("each of the last {skips} steps, up to step {step},")
             }
@@ -215,6 +216,7 @@ impl Trainer {
             rho: rates.rho,
             momentum: rates.momentum,
             gradient_norm: outcome.gradient_norm,
+            loss_scale: outcome.loss_scale,
             update_norm: norms.update,
             weight_norm: norms.weight,
             images_per_second: self.clock.epoch_images_per_second(),

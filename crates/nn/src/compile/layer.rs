@@ -7,7 +7,7 @@ use crate::layers::{
     Relu, SelfAttention, ShakeDrop, StochasticDepth, ToImage, ZeroPad,
 };
 use crate::site::Site;
-use crate::spec::Layer;
+use crate::spec::{Layer, Pool};
 use crate::summary::LayerSummary;
 
 impl Builder {
@@ -114,6 +114,9 @@ impl Builder {
             }
             Layer::TokenPool(spec) => {
                 let shape = vec![site.tokens()?[1]];
+                if spec.pool == Pool::Class {
+                    keep_class(nodes);
+                }
                 (Some(Node::TokenPool(spec.pool)), Flow { shape, owned: false })
             }
             Layer::StochasticDepth(spec) => {
@@ -134,4 +137,18 @@ impl Builder {
 fn pointwise(activation: layers::Activation, site: &Site) -> (Option<Node>, Flow) {
     let flow = Flow { shape: site.input.clone(), owned: !activation.keeps_output() };
     (Some(Node::Activation(activation)), flow)
+}
+
+/// Spares the layers before a class token is taken what they would do for the other tokens: what treats each token by itself
+/// gets the class token alone, and attention before that asks for it alone. Results are the same.
+fn keep_class(nodes: &mut Vec<Node>) {
+    let first = nodes.iter().rposition(|node| !node.is_pointwise()).map_or(0, |last| last + 1);
+    if let Some(Node::Residual(residual)) = nodes[..first].last_mut()
+        && residual.keep_class()
+    {
+        return;
+    }
+    if first < nodes.len() {
+        nodes.insert(first, Node::ClassOnly);
+    }
 }

@@ -158,7 +158,7 @@ impl Builder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layers::NormAct;
+    use crate::layers::{NormAct, Residual, Shortcut};
     use crate::zoo::{self, ZooOptions};
 
     #[test]
@@ -174,6 +174,17 @@ mod tests {
             assert!(matches!(block.tail, Some(NormAct { relu: true, .. })));
         }
         assert!(matches!(nodes[11..], [Node::GlobalAvgPool2d, Node::Flatten, Node::Linear(_)]));
+    }
+
+    #[test]
+    fn the_last_block_of_a_transformer_works_for_its_class_token() {
+        let spec = zoo::spec("vit_s_16", &ZooOptions::default()).unwrap();
+        let (_, nodes) = compile(&spec).unwrap();
+        let residual = |node| if let Node::Residual(residual) = node { Some(residual) } else { None };
+        let blocks: Vec<&Residual> = nodes.iter().filter_map(residual).collect();
+        let narrow: Vec<usize> = (0..24).filter(|&index| matches!(blocks[index].shortcut, Shortcut::Class)).collect();
+        assert_eq!((blocks.len(), narrow), (24, vec![22]));
+        assert!(!nodes.iter().any(|node| matches!(node, Node::ClassOnly)));
     }
 
     #[test]

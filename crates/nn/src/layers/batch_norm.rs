@@ -63,7 +63,9 @@ impl NormAct {
         if training {
             self.check_sample_count(input, context)?;
         }
-        if let Some((gamma, beta)) = affine.filter(|_| training && self.relu && context.fused) {
+        // The fused passes know no float16.
+        let is_fused = training && self.relu && context.fused && input.kind() != Kind::Half;
+        if let Some((gamma, beta)) = affine.filter(|_| is_fused) {
             let running = running.map(|RunningStatistics { mean, variance }| (mean, variance));
             let norm = BatchNorm { gamma, beta, running, momentum, eps: self.eps };
             match context.engine {

@@ -29,14 +29,19 @@ impl Dropout {
         Ok(Self { drop, draws: builder.draws() })
     }
 
+    /// Whether it never drops anything.
+    pub fn is_idle(&self) -> bool {
+        self.drop == 0.0
+    }
+
     /// Whether the pass drops anything.
     pub fn drops(&self, context: &Context) -> bool {
-        self.drop > 0.0 && matches!(context.pass, Pass::Train { .. })
+        !self.is_idle() && matches!(context.pass, Pass::Train { .. })
     }
 
     pub fn forward(&self, input: Tensor, context: &Context) -> Result<Tensor> {
         let Pass::Train { mask_seed, .. } = context.pass else { return Ok(input) };
-        if self.drop == 0.0 {
+        if self.is_idle() {
             return Ok(input);
         }
         let keep = 1.0 - self.drop;

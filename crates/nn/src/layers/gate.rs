@@ -12,7 +12,7 @@ pub(crate) struct Gate {
 
 impl Gate {
     pub fn forward(&self, input: &Tensor, context: &Context) -> Result<Tensor> {
-        // The mean of a bfloat16 image is float32.
+        // The mean of an image of 16 bits is float32.
         let gate = run(&self.branch, input.shallow_clone(), context)?.f_to_kind(input.kind())?;
         Ok(input.f_mul(&gate)?)
     }

@@ -50,7 +50,7 @@ impl LayerNorm {
         Ok(Self { affine, features, eps, of_pixels })
     }
 
-    /// Gamma and beta are float32 beside bfloat16 activations, and so is what the kernel sums.
+    /// Gamma and beta are float32 beside activations of 16 bits, and so is what the kernel sums.
     pub fn forward(&self, input: &Tensor, context: &Context) -> Result<Tensor> {
         let (gamma, beta) =
             self.affine.map(|(gamma, beta)| (context.parameter(gamma), context.parameter(beta))).unzip();

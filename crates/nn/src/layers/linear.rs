@@ -1,10 +1,13 @@
 //! Matrix product plus bias.
 
+use std::ops::Range;
+
 use tch::Tensor;
 
 use super::{Context, ParamId};
 use crate::arena::ParamKind;
 use crate::compile::Builder;
+use crate::engine::Engine;
 use crate::error::Result;
 use crate::init::ParamInit;
 use crate::site::Site;
@@ -14,14 +17,21 @@ use crate::spec;
 pub(crate) struct Linear {
     pub weight: ParamId,
     pub bias: Option<ParamId>,
-    /// Whether it is the last layer: bfloat16 logits would be off by percents of a probability.
+    /// Whether it is the last layer: logits of 16 bits would be off by percents of a probability.
     pub logits: bool,
 }
 
-/// Computes in the input's dtype: images and what a global pooling leaves are float32 beside bfloat16 weights.
-fn linear(input: &Tensor, weight: &Tensor, bias: Option<ParamId>, context: &Context) -> Result<Tensor> {
+/// Computes in the input's dtype: images and what a global pooling leaves are float32 beside weights of 16 bits.
+fn linear(input: &Tensor, weight: &Tensor, bias: Option<Tensor>, context: &Context) -> Result<Tensor> {
     let weight = weight.f_to_kind(input.kind())?;
-    Ok(input.f_linear(&weight, context.bias(bias, &weight)?)?)
+    let bias = bias.map(|bias| bias.f_to_kind(input.kind())).transpose()?;
+    if context.fused
+        && context.engine == Engine::Cpu
+        && let Some(output) = flatmin_torch_ext::linear(input, &weight, bias.as_ref())?
+    {
+        return Ok(output);
+    }
+    Ok(input.f_linear(&weight, bias)?)
 }
 
 impl Linear {
@@ -41,7 +51,17 @@ impl Linear {
     }
 
     pub fn forward(&self, input: &Tensor, context: &Context) -> Result<Tensor> {
-        let (weight, bias) = (context.parameter(self.weight), self.bias);
+        let bias = self.bias.map(|bias| context.parameter(bias).shallow_clone());
+        self.apply(input, context.parameter(self.weight), bias, context)
+    }
+
+    /// Some of the output's features.
+    pub fn forward_part(&self, input: &Tensor, features: Range<i64>, context: &Context) -> Result<Tensor> {
+        let part = |id: ParamId| context.parameter(id).f_narrow(0, features.start, features.end - features.start);
+        self.apply(input, &part(self.weight)?, self.bias.map(part).transpose()?, context)
+    }
+
+    fn apply(&self, input: &Tensor, weight: &Tensor, bias: Option<Tensor>, context: &Context) -> Result<Tensor> {
         if self.logits {
             return linear(&input.f_to_kind(context.dtype.kind())?, weight, bias, context);
         }

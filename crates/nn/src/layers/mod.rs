@@ -39,10 +39,10 @@ pub(crate) use stochastic_depth::StochasticDepth;
 pub(crate) use tokens::{ClassToken, PositionEmbedding, ToImage};
 pub(crate) use zero_pad::ZeroPad;
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::buffers::BufferArena;
-use crate::dtype::Dtype;
+use crate::dtype::{Dtype, is_half};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::spec;
@@ -94,7 +94,7 @@ impl Context<'_> {
         &self.leaves[self.positions[id.0]]
     }
 
-    /// A bias in the dtype of the layer's weight, as torch wants it beside bfloat16 weights.
+    /// A bias in the dtype of the layer's weight, as torch wants it beside weights of 16 bits.
     pub fn bias(&self, bias: Option<ParamId>, weight: &Tensor) -> Result<Option<Tensor>> {
         bias.map(|bias| Ok(self.parameter(bias).f_to_kind(weight.kind())?)).transpose()
     }
@@ -123,6 +123,7 @@ pub(crate) enum Node {
     ToImage(ToImage),
     ClassToken(ClassToken),
     PositionEmbedding(PositionEmbedding),
+    ClassOnly,
     TokenPool(spec::Pool),
     StochasticDepth(StochasticDepth),
     Gate(Gate),
@@ -134,8 +135,32 @@ impl Node {
         match self {
             Self::Relu(relu) => !relu.in_place,
             Self::Residual(residual) => residual.tail.is_none() && !residual.in_place,
-            Self::Flatten | Self::ToTokens | Self::ToImage(_) | Self::TokenPool(spec::Pool::Class) => false,
+            Self::Flatten
+            | Self::ToTokens
+            | Self::ToImage(_)
+            | Self::ClassOnly
+            | Self::TokenPool(spec::Pool::Class) => false,
             _ => true,
+        }
+    }
+
+    /// Whether it treats each token by itself, in training too.
+    pub fn is_pointwise(&self) -> bool {
+        match self {
+            Self::Linear(_)
+            | Self::Relu(_)
+            | Self::Activation(_)
+            | Self::LayerNorm(_)
+            | Self::LayerScale(_)
+            | Self::StochasticDepth(_) => true,
+            Self::Dropout(dropout) => dropout.is_idle(),
+            Self::Residual(residual) => {
+                let Residual { shared, branch, tail: None, shortcut: Shortcut::Identity, .. } = residual else {
+                    return false;
+                };
+                shared.iter().chain(branch).all(Self::is_pointwise)
+            }
+            _ => false,
         }
     }
 
@@ -146,8 +171,8 @@ impl Node {
             Self::Linear(layer) => layer.forward(&input, context),
             Self::Relu(layer) => layer.forward(input),
             Self::Pool2d(layer) => layer.forward(&input),
-            // The mean of a bfloat16 image stays in float32: what follows is cheap, and needs the digits.
-            Self::GlobalAvgPool2d if input.kind() == Kind::BFloat16 => {
+            // The mean of an image of 16 bits stays in float32: what follows is cheap, and needs the digits.
+            Self::GlobalAvgPool2d if is_half(input.kind()) => {
                 Ok(input.f_mean_dim(&[2i64, 3][..], true, context.dtype.kind())?)
             }
             Self::GlobalAvgPool2d => Ok(input.f_adaptive_avg_pool2d([1, 1])?),
@@ -165,6 +190,7 @@ impl Node {
             Self::ToImage(layer) => layer.forward(&input),
             Self::ClassToken(layer) => layer.forward(&input, context),
             Self::PositionEmbedding(layer) => layer.forward(&input, context),
+            Self::ClassOnly => tokens::class_only(&input),
             Self::TokenPool(pool) => tokens::pool(*pool, &input, context),
             Self::StochasticDepth(layer) => layer.forward(input, context),
             Self::Gate(layer) => layer.forward(&input, context),

@@ -3,7 +3,7 @@
 
 use tch::Tensor;
 
-use super::{Context, Node, NormAct, run};
+use super::{Context, Node, NormAct, run, tokens};
 use crate::error::Result;
 use crate::site::Site;
 
@@ -22,15 +22,33 @@ pub(crate) struct Residual {
 #[derive(Debug, PartialEq)]
 pub(crate) enum Shortcut {
     Identity,
-    OptionA { stride: i64, pad_before: i64, pad_after: i64 },
+    OptionA {
+        stride: i64,
+        pad_before: i64,
+        pad_after: i64,
+    },
     Layers(Vec<Node>),
+    /// Of the first token.
+    Class,
 }
 
 impl Residual {
+    /// From now on answers for the first token alone; false if its layers cannot.
+    pub fn keep_class(&mut self) -> bool {
+        let is_plain = self.shared.is_empty() && self.tail.is_none() && matches!(self.shortcut, Shortcut::Identity);
+        let Some(place) = self.branch.iter().rposition(|node| !node.is_pointwise()) else { return false };
+        let Node::SelfAttention(attention) = &mut self.branch[place] else { return false };
+        if !is_plain || !attention.keep_class() {
+            return false;
+        }
+        self.shortcut = Shortcut::Class;
+        true
+    }
+
     pub fn forward(&self, input: Tensor, context: &Context) -> Result<Tensor> {
         let input = run(&self.shared, input, context)?;
         let mut branch = run(&self.branch, input.shallow_clone(), context)?;
-        // An identity of float32 images, say, beside a bfloat16 branch.
+        // An identity of float32 images, say, beside a branch of 16 bits.
         let shortcut = self.shortcut.forward(input, context)?.f_to_kind(branch.kind())?;
         if let Some(norm) = &self.tail {
             return norm.forward(&branch, Some(&shortcut), context);
@@ -66,6 +84,7 @@ impl Shortcut {
     fn forward(&self, input: Tensor, context: &Context) -> Result<Tensor> {
         match self {
             Self::Identity => Ok(input),
+            Self::Class => tokens::class_only(&input),
             Self::Layers(nodes) => run(nodes, input, context),
             &Self::OptionA { stride, pad_before, pad_after } => {
                 let rows = input.f_slice(2, None, None, stride)?;

@@ -3,9 +3,11 @@
 
 use tch::{Kind, Tensor};
 
-use super::tokens::shape_of;
+use super::tokens::{class_only, shape_of};
 use super::{Context, Dropout, Linear, Pass};
 use crate::compile::Builder;
+use crate::dtype::is_half;
+use crate::engine::Engine;
 use crate::error::Result;
 use crate::site::Site;
 use crate::spec;
@@ -20,6 +22,8 @@ pub(crate) struct SelfAttention {
     pub proj: Linear,
     pub heads: i64,
     dropout: Dropout,
+    /// Whether it answers for the first token alone, since nobody reads the others.
+    pub class_only: bool,
 }
 
 impl SelfAttention {
@@ -38,27 +42,55 @@ impl SelfAttention {
         let (qkv, proj) = (linear("qkv", 3 * features)?, linear("proj", features)?);
         builder.count_macs(2 * tokens * tokens * features);
         builder.count_kept(4 * tokens * features + tokens * heads);
-        Ok(Self { qkv, proj, heads, dropout: Dropout::of("dropout", dropout, site, builder)? })
+        let dropout = Dropout::of("dropout", dropout, site, builder)?;
+        Ok(Self { qkv, proj, heads, dropout, class_only: false })
+    }
+
+    /// From now on answers for the first token alone, all others being attended to as before; false if it cannot.
+    pub fn keep_class(&mut self) -> bool {
+        // Masks are drawn for all tokens.
+        self.class_only = self.dropout.is_idle();
+        self.class_only
     }
 
     pub fn forward(&self, input: &Tensor, context: &Context) -> Result<Tensor> {
         let [batch, tokens, features] = shape_of(input);
-        let parts = self.qkv.forward(input, context)?.f_view([batch, tokens, 3, self.heads, features / self.heads])?;
-        let parts = parts.f_permute([2, 0, 3, 1, 4])?.f_unbind(0)?;
+        // [batch, tokens, parts * features] as [batch, heads, tokens, features of a head] for each part.
+        let parts = |joint: &Tensor| -> Result<Vec<Tensor>> {
+            let [_, tokens, width] = shape_of(joint);
+            let parts = joint.f_view([batch, tokens, width / features, self.heads, features / self.heads])?;
+            Ok(parts.f_permute([2, 0, 3, 1, 4])?.f_unbind(0)?)
+        };
+        let join = |mixed: &Tensor, tokens: i64| mixed.f_transpose(1, 2)?.f_reshape([batch, tokens, features]);
+        if self.class_only {
+            let query = parts(&self.qkv.forward_part(&class_only(input)?, 0..features, context)?)?;
+            let others = parts(&self.qkv.forward_part(input, features..3 * features, context)?)?;
+            let mixed = self.composite(&query[0], &others[0], &others[1], context)?;
+            return self.proj.forward(&join(&mixed, 1)?, context);
+        }
+        let qkv = self.qkv.forward(input, context)?;
+        if context.fused
+            && context.engine == Engine::Cpu
+            && !self.dropout.drops(context)
+            && let Some(mixed) = flatmin_torch_ext::self_attention(&qkv, self.heads)?
+        {
+            return self.proj.forward(&mixed, context);
+        }
+        let parts = parts(&qkv)?;
         let (query, key, value) = (&parts[0], &parts[1], &parts[2]);
         let mixed = if self.is_composite(tokens, input.kind(), context) {
             self.composite(query, key, value, context)?
         } else {
             Tensor::f_scaled_dot_product_attention(query, key, value, None::<Tensor>, 0.0, false, None, false)?
         };
-        self.proj.forward(&mixed.f_transpose(1, 2)?.f_reshape([batch, tokens, features])?, context)
+        self.proj.forward(&join(&mixed, tokens)?, context)
     }
 
     /// The fused form has no second derivative, draws its dropout from a stream of its own, and takes twice the time of
-    /// matrix products to train bfloat16. Those need memory for the weights, so they serve as long as these are few.
+    /// matrix products to train 16 bits. Those need memory for the weights, so they serve as long as these are few.
     fn is_composite(&self, tokens: i64, kind: Kind, context: &Context) -> bool {
         let trains = matches!(context.pass, Pass::Train { .. });
-        let is_faster = trains && kind == Kind::BFloat16 && tokens <= FEW_TOKENS;
+        let is_faster = trains && is_half(kind) && tokens <= FEW_TOKENS;
         !context.fused || self.dropout.drops(context) || is_faster
     }
 

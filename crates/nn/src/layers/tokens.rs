@@ -1,11 +1,12 @@
 //! Between images and tokens `[tokens, features]`, and what vision transformers add to them (Dosovitskiy 2021, section 3.1):
 //! a class token in front, learnt positions.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::{Context, ParamId};
 use crate::arena::ParamKind;
 use crate::compile::Builder;
+use crate::dtype::is_half;
 use crate::error::Result;
 use crate::init::ParamInit;
 use crate::site::Site;
@@ -88,14 +89,17 @@ impl PositionEmbedding {
     }
 }
 
+/// The first token, `[batch, 1, features]`.
+pub(crate) fn class_only(tokens: &Tensor) -> Result<Tensor> {
+    Ok(tokens.f_narrow(1, 0, 1)?)
+}
+
 /// One vector of all tokens.
 pub(crate) fn pool(pool: spec::Pool, tokens: &Tensor, context: &Context) -> Result<Tensor> {
     Ok(match pool {
         spec::Pool::Class => tokens.f_select(1, 0)?,
-        // As with images, the mean of bfloat16 tokens stays in float32.
-        spec::Pool::Mean if tokens.kind() == Kind::BFloat16 => {
-            tokens.f_mean_dim(&[1i64][..], false, context.dtype.kind())?
-        }
+        // As with images, the mean of tokens of 16 bits stays in float32.
+        spec::Pool::Mean if is_half(tokens.kind()) => tokens.f_mean_dim(&[1i64][..], false, context.dtype.kind())?,
         spec::Pool::Mean => tokens.f_mean_dim(&[1i64][..], false, None)?,
     })
 }

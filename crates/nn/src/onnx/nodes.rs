@@ -57,6 +57,7 @@ fn one(node: &Node, input: Value, graph: &mut Graph) -> Result<Value> {
             let positions = graph.parameter(layer.positions)?;
             Ok(graph.node("Add", [&input, &positions]))
         }
+        Node::ClassOnly => Ok(first(&input, 1, graph)),
         Node::TokenPool(Pool::Class) => Ok(take(&input, 1, 0, graph)),
         Node::TokenPool(Pool::Mean) => {
             let settings = [Attribute::Ints("axes", vec![1]), Attribute::Int("keepdims", 0)];
@@ -134,6 +135,7 @@ fn residual(layer: &Residual, input: Value, graph: &mut Graph) -> Result<Value> 
     let branch = run(&layer.branch, input.clone(), graph)?;
     let shortcut = match &layer.shortcut {
         Shortcut::Identity => input,
+        Shortcut::Class => first(&input, 1, graph),
         Shortcut::Layers(nodes) => run(nodes, input, graph)?,
         &Shortcut::OptionA { stride, pad_before, pad_after } => {
             let thinned = every(&input, stride, graph);
@@ -210,6 +212,7 @@ fn self_attention(layer: &SelfAttention, input: &Value, graph: &mut Graph) -> Re
     // [3, batch, heads, tokens, features of a head]
     let parts = transpose(parts, &[2, 0, 3, 1, 4], graph);
     let [query, key, value] = [0, 1, 2].map(|part| take(&parts, 0, part, graph));
+    let query = if layer.class_only { first(&query, 2, graph) } else { query };
     let scale = graph.number((of_head as f64).powf(-0.5));
     let query = graph.node("Mul", [&query, &scale]);
     let key = transpose(key, &[0, 1, 3, 2], graph);
@@ -241,6 +244,12 @@ fn transpose(input: Value, order: &[i64], graph: &mut Graph) -> Value {
 fn reshape(input: &Value, shape: &[i64], graph: &mut Graph) -> Value {
     let shape = graph.whole_numbers(shape);
     graph.node("Reshape", [input, &shape])
+}
+
+/// The first entry of an axis, which stays.
+fn first(input: &Value, axis: i64, graph: &mut Graph) -> Value {
+    let entries = graph.whole_numbers(&[0]);
+    graph.node_with("Gather", [input.clone(), entries], [Attribute::Int("axis", axis)])
 }
 
 /// One entry of an axis, which goes.

@@ -11,7 +11,7 @@ use flatmin_nn::ParameterArena;
 use serde::{Deserialize, Serialize};
 
 pub use base::{BaseConfig, Clip, Decay};
-pub(crate) use check::at_least_zero;
+pub(crate) use check::{at_least_zero, positive};
 pub use groups::{GroupConfig, ParameterKind};
 pub use sharpness::{
     Adaptive, BallConfig, BatchNormPolicy, Masks, MetricsFrom, PNorm, Perturb, Reduction, Restore, Scale,
@@ -20,6 +20,7 @@ pub use sharpness::{
 pub use variant::{MaskBy, Variant};
 
 use crate::error::{Error, Result};
+use crate::loss_scale::LossScaleConfig;
 
 /// A base optimizer, bare or inside a sharpness-aware wrapper.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,6 +33,9 @@ pub struct OptimizerConfig {
     /// Clipping of the gradient that the base optimizer gets.
     #[serde(default)]
     pub clip: Option<Clip>,
+    /// Scaling of the loss; None scales it for models that compute in float16, by the defaults.
+    #[serde(default)]
+    pub loss_scale: Option<LossScaleConfig>,
     /// Parameters with hyper-parameters of their own; the others keep those of `base` and `sharpness`.
     #[serde(default)]
     pub groups: Vec<GroupConfig>,
@@ -46,6 +50,9 @@ impl OptimizerConfig {
         self.base.validate()?;
         if let Some(clip) = &self.clip {
             clip.validate("clip")?;
+        }
+        if let Some(loss_scale) = &self.loss_scale {
+            loss_scale.validate()?;
         }
         for (index, group) in self.groups.iter().enumerate() {
             group.validate(index, self)?;

@@ -82,7 +82,7 @@ impl Memory {
 
     /// Brings options and counters to where they stand on the host.
     pub fn begin(&mut self, optimizer: &mut Optimizer, model: &Model) -> Result<()> {
-        let (base, setting) = optimizer.base_and_setting(model.parameters());
+        let (base, setting) = optimizer.base_and_setting(model);
         let groups: Vec<Group> = setting.groups.iter().map(|group| base.device_options(&setting, group)).collect();
         let counts: Vec<i64> = base.counts().iter().map(|&count| count as i64).collect();
         let decay: Vec<f64> = setting.groups.iter().map(|group| group.weight_decay).collect();

@@ -43,7 +43,11 @@ impl Optimizer {
         self.check_engine(model)?;
         let plan = self.plan().unwrap_or(Plan::Plain);
         let begun = self.phase() != Phase::Clean || model.parameters().gradients()?.any();
-        if begun || !self.fits_device(job.options) || !matches!(plan, Plan::Both | Plan::Plain) {
+        if begun
+            || self.loss_scale.is_some()
+            || !self.fits_device(job.options)
+            || !matches!(plan, Plan::Both | Plan::Plain)
+        {
             return Ok(None);
         }
         let mut step = match self.take_device_step() {
@@ -169,7 +173,7 @@ fn descend(memory: &Memory, optimizer: &mut Optimizer, model: &Model, last: &Tab
         }
     };
     let descent = DeviceDescent { update, gradient, groups: &memory.groups, counts: &memory.counts };
-    let (base, setting) = optimizer.base_and_setting(model.parameters());
+    let (base, setting) = optimizer.base_and_setting(model);
     base.descend_on_device(&setting, &descent)
 }
 

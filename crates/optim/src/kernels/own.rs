@@ -5,7 +5,7 @@ use std::convert::Infallible;
 
 use flatmin_nn::{Dtype, ParameterArena};
 use flatmin_torch_ext::cpu::{
-    self, AdamStep, DualNorm, GradientNorms, Layout, Origin, Products, Real, SgdStep, Shape, Slab, Working,
+    self, AdamStep, DualNorm, GradientNorms, HalfSlab, Layout, Origin, Products, Real, SgdStep, Shape, Slab, Working,
 };
 use tch::Tensor;
 
@@ -17,7 +17,7 @@ use crate::rounding::Rounding;
 macro_rules! with_real {
     ($dtype:expr, $function:ident ( $($argument:expr),* $(,)? )) => {
         match $dtype {
-            Dtype::Float32 | Dtype::BFloat16 => $function::<f32>($($argument),*),
+            Dtype::Float32 | Dtype::BFloat16 | Dtype::Float16 => $function::<f32>($($argument),*),
             Dtype::Float64 => $function::<f64>($($argument),*),
         }
     };
@@ -25,7 +25,7 @@ macro_rules! with_real {
 
 /// The weights that the network reads.
 pub fn working<T: Real>(parameters: &ParameterArena) -> Working<T> {
-    Working::new(Slab::of(parameters.working()), parameters.working_half().map(Slab::of))
+    Working::new(Slab::of(parameters.working()), parameters.working_half().and_then(HalfSlab::of))
 }
 
 pub fn norms(metric: Metric<'_>, parameters: &ParameterArena, gradient: &Mix<'_>) -> GradientNorms {

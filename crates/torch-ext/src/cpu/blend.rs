@@ -3,13 +3,12 @@
 
 use std::ops::Deref;
 
-use half::bf16;
 use multiversion::multiversion;
 
 use super::layout::{Block, Layout};
 use super::memory::prefetch;
 use super::scratch::Scratch;
-use super::slab::Real;
+use super::slab::{Half, HalfSlab, Real};
 use super::table::{GradientTable, Source};
 
 /// `sum of coefficient * table`. A segment is present where the first table has it; further tables count as 0 where they
@@ -62,14 +61,24 @@ impl<'a, T: Real> Blend<'a, T> {
         let mut sum = Scratch::new(block.local.len());
         match source {
             Source::Full(slab) => set(&mut sum, unsafe { slab.read(range()) }, T::of(coefficient)),
-            Source::Half(slab) => set_half(&mut sum, unsafe { slab.read(range()) }, T::of(coefficient)),
+            Source::Half(HalfSlab::BFloat16(slab)) => {
+                set_half(&mut sum, unsafe { slab.read(range()) }, T::of(coefficient));
+            }
+            Source::Half(HalfSlab::Float16(slab)) => {
+                set_half(&mut sum, unsafe { slab.read(range()) }, T::of(coefficient));
+            }
         }
         for term in others {
             let coefficient = term.coefficient(group);
             match term.table.source(block.segment) {
                 Some(_) if coefficient == 0.0 => {}
                 Some(Source::Full(slab)) => add(&mut sum, unsafe { slab.read(range()) }, T::of(coefficient)),
-                Some(Source::Half(slab)) => add_half(&mut sum, unsafe { slab.read(range()) }, T::of(coefficient)),
+                Some(Source::Half(HalfSlab::BFloat16(slab))) => {
+                    add_half(&mut sum, unsafe { slab.read(range()) }, T::of(coefficient));
+                }
+                Some(Source::Half(HalfSlab::Float16(slab))) => {
+                    add_half(&mut sum, unsafe { slab.read(range()) }, T::of(coefficient));
+                }
                 None => {}
             }
         }
@@ -106,11 +115,11 @@ fn set<T: Real>(sum: &mut [T], values: &[T], coefficient: T) {
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma"))]
-fn set_half<T: Real>(sum: &mut [T], values: &[bf16], coefficient: T) {
+fn set_half<T: Real, H: Half>(sum: &mut [T], values: &[H], coefficient: T) {
     for (sum, values) in sum.chunks_mut(STRIDE).zip(values.chunks(STRIDE)) {
         prefetch(values);
         for (sum, &value) in sum.iter_mut().zip(values) {
-            *sum = coefficient * T::of_half(value);
+            *sum = coefficient * value.widen();
         }
     }
 }
@@ -126,11 +135,11 @@ fn add<T: Real>(sum: &mut [T], values: &[T], coefficient: T) {
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma"))]
-fn add_half<T: Real>(sum: &mut [T], values: &[bf16], coefficient: T) {
+fn add_half<T: Real, H: Half>(sum: &mut [T], values: &[H], coefficient: T) {
     for (sum, values) in sum.chunks_mut(STRIDE).zip(values.chunks(STRIDE)) {
         prefetch(values);
         for (sum, &value) in sum.iter_mut().zip(values) {
-            *sum += coefficient * T::of_half(value);
+            *sum += coefficient * value.widen();
         }
     }
 }

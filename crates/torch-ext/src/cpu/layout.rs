@@ -24,7 +24,7 @@ pub struct SegmentLayout {
     pub group: usize,
     /// False leaves it out of the perturbation and out of its norm.
     pub perturbed: bool,
-    /// Whether the network reads it in bfloat16.
+    /// Whether the network reads it in 16 bits.
     pub half: bool,
 }
 

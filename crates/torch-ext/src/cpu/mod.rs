@@ -14,6 +14,8 @@ mod descent;
 mod dual_norm;
 mod layout;
 mod mask;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod matmul;
 mod memory;
 mod norm;
 pub(crate) mod norm_act;
@@ -42,6 +44,6 @@ pub use perturb::{Origin, Perturbation, Shape, perturb};
 pub use restore::restore;
 pub use rounding::rounded_displacement;
 pub use sgd::{SgdStep, sgd};
-pub use slab::{Number, Real, Slab};
+pub use slab::{HalfSlab, Number, Real, Slab};
 pub use table::GradientTable;
 pub use working::Working;

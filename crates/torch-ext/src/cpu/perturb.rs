@@ -10,7 +10,7 @@ use super::layout::{Block, Geometry, Layout};
 use super::mask::Mask;
 use super::memory::{CHUNK, fence, prefetch};
 use super::scratch::Scratch;
-use super::slab::{Real, Slab};
+use super::slab::{Half, HalfSlab, Real, Slab};
 use super::table::Source;
 use super::working::{Out, Working};
 use crate::parallel_for;
@@ -149,13 +149,16 @@ fn copy<T: Real>(source: Source<T>, range: std::ops::Range<usize>) -> Scratch<T>
     // SAFETY: the block belongs to this thread.
     match source {
         Source::Full(slab) => values.copy_from_slice(unsafe { slab.read(range) }),
-        Source::Half(slab) => {
-            for (value, &half) in values.iter_mut().zip(unsafe { slab.read(range) }) {
-                *value = T::of_half(half);
-            }
-        }
+        Source::Half(HalfSlab::BFloat16(slab)) => widen(unsafe { slab.read(range) }, &mut values),
+        Source::Half(HalfSlab::Float16(slab)) => widen(unsafe { slab.read(range) }, &mut values),
     }
     values
+}
+
+fn widen<T: Real, H: Half>(halves: &[H], values: &mut [T]) {
+    for (value, half) in values.iter_mut().zip(halves) {
+        *value = half.widen();
+    }
 }
 
 fn block_of_geometry<T: Real>(

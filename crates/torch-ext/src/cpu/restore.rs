@@ -1,5 +1,5 @@
 //! working = master, for steps that are given up: one parallel copy, bit for bit (or rounded, where the network reads
-//! bfloat16).
+//! 16 bits).
 
 use super::layout::Layout;
 use super::slab::{Real, Slab};

@@ -3,7 +3,7 @@
 
 use std::ops::{AddAssign, Range};
 
-use half::bf16;
+use half::{bf16, f16};
 use num_traits::Float;
 use tch::{Kind, Tensor};
 
@@ -22,6 +22,10 @@ impl Number for f64 {
 
 impl Number for bf16 {
     const KIND: Kind = Kind::BFloat16;
+}
+
+impl Number for f16 {
+    const KIND: Kind = Kind::Half;
 }
 
 /// f32 and f64: what masters, momenta and sums are kept in.
@@ -70,6 +74,35 @@ impl Real for f64 {
     #[inline(always)]
     fn to_half(self) -> bf16 {
         (self as f32).to_half()
+    }
+}
+
+/// A format of 16 bits, which weights and gradients are only stored in.
+pub trait Half: Number {
+    fn widen<T: Real>(self) -> T;
+    /// Rounds to nearest, ties to even; what is too large becomes infinite.
+    fn round<T: Real>(value: T) -> Self;
+}
+
+impl Half for bf16 {
+    #[inline(always)]
+    fn widen<T: Real>(self) -> T {
+        T::of_half(self)
+    }
+    #[inline(always)]
+    fn round<T: Real>(value: T) -> Self {
+        value.to_half()
+    }
+}
+
+impl Half for f16 {
+    #[inline(always)]
+    fn widen<T: Real>(self) -> T {
+        T::of(self.to_f32().into())
+    }
+    #[inline(always)]
+    fn round<T: Real>(value: T) -> Self {
+        Self::from_f32(value.wide() as f32)
     }
 }
 
@@ -133,5 +166,31 @@ impl<T: Number> Slab<T> {
     pub(super) unsafe fn write<'a>(self, range: Range<usize>) -> &'a mut [T] {
         assert!(range.start <= range.end && range.end <= self.len);
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
+    }
+}
+
+/// The elements of an arena in one of the 16-bit formats.
+#[derive(Clone, Copy)]
+pub enum HalfSlab {
+    BFloat16(Slab<bf16>),
+    Float16(Slab<f16>),
+}
+
+impl HalfSlab {
+    /// As for [`Slab::of`]; None if the tensor has another dtype.
+    pub fn of(tensor: &Tensor) -> Option<Self> {
+        match tensor.kind() {
+            Kind::BFloat16 => Some(Self::BFloat16(Slab::of(tensor))),
+            Kind::Half => Some(Self::Float16(Slab::of(tensor))),
+            _ => None,
+        }
+    }
+
+    /// A part of it, as a slab of its own.
+    pub(super) fn part(self, range: Range<usize>) -> Self {
+        match self {
+            Self::BFloat16(slab) => Self::BFloat16(slab.part(range)),
+            Self::Float16(slab) => Self::Float16(slab.part(range)),
+        }
     }
 }

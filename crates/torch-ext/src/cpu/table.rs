@@ -2,18 +2,17 @@
 
 use std::marker::PhantomData;
 
-use half::bf16;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::layout::Layout;
-use super::slab::{Real, Slab};
+use super::slab::{HalfSlab, Real, Slab};
 use super::working::Working;
 
 /// The elements of one segment, dense in the segment's own order.
 #[derive(Clone, Copy)]
 pub(super) enum Source<T> {
     Full(Slab<T>),
-    Half(Slab<bf16>),
+    Half(HalfSlab),
 }
 
 /// None where the backward pass left no gradient.
@@ -24,11 +23,11 @@ pub struct GradientTable<'a, T> {
 }
 
 impl<'a, T: Real> GradientTable<'a, T> {
-    /// Gradients of dtype T or bfloat16.
+    /// Gradients of dtype T, bfloat16 or float16.
     pub fn new(gradients: &'a [Option<Tensor>]) -> Self {
-        let source = |gradient: &Tensor| match gradient.kind() {
-            Kind::BFloat16 => Source::Half(Slab::of(gradient)),
-            _ => Source::Full(Slab::of(gradient)),
+        let source = |gradient: &Tensor| match HalfSlab::of(gradient) {
+            Some(half) => Source::Half(half),
+            None => Source::Full(Slab::of(gradient)),
         };
         Self { sources: gradients.iter().map(|gradient| gradient.as_ref().map(source)).collect(), tensors: PhantomData }
     }

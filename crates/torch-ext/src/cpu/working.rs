@@ -1,28 +1,28 @@
-//! The weights that the network reads: numbers of the master's dtype, or bfloat16 for the segments that are computed in it.
+//! The weights that the network reads: numbers of the master's dtype, or of 16 bits for the segments that are computed in such.
 
-use half::bf16;
+use half::{bf16, f16};
 
 use super::layout::{Block, SegmentLayout};
 use super::memory::{CHUNK, is_aligned, should_stream, store};
-use super::slab::{Real, Slab};
+use super::slab::{Half, HalfSlab, Real, Slab};
 use super::table::Source;
 
 /// Both sides have the master's offsets; a segment lies in one of them, as [`SegmentLayout::half`] says.
 #[derive(Clone, Copy)]
 pub struct Working<T> {
     full: Slab<T>,
-    half: Option<Slab<bf16>>,
+    half: Option<HalfSlab>,
 }
 
 impl<T: Real> Working<T> {
-    pub fn new(full: Slab<T>, half: Option<Slab<bf16>>) -> Self {
+    pub fn new(full: Slab<T>, half: Option<HalfSlab>) -> Self {
         Self { full, half }
     }
 
     /// # Panics
-    /// If a segment is bfloat16 and there is no such side: the layout was made for another arena.
-    fn half(self) -> Slab<bf16> {
-        self.half.expect("a bfloat16 side")
+    /// If a segment has 16 bits and there is no such side: the layout was made for another arena.
+    pub(super) fn half(self) -> HalfSlab {
+        self.half.expect("a side of 16 bits")
     }
 
     pub(super) fn source(self, segment: &SegmentLayout) -> Source<T> {
@@ -39,7 +39,10 @@ impl<T: Real> Working<T> {
     pub(super) unsafe fn out<'a>(self, segment: &SegmentLayout, block: &Block) -> Out<'a, T> {
         let range = block.global.clone();
         if segment.half {
-            return Out::Half(unsafe { self.half().write(range) });
+            return match self.half() {
+                HalfSlab::BFloat16(half) => Out::BFloat16(unsafe { half.write(range) }),
+                HalfSlab::Float16(half) => Out::Float16(unsafe { half.write(range) }),
+            };
         }
         let values = unsafe { self.full.write(range) };
         let stream = should_stream(values, self.full.len());
@@ -50,7 +53,8 @@ impl<T: Real> Working<T> {
 /// The place of one block's results. Those of full width may be streamed past the caches.
 pub(super) enum Out<'a, T> {
     Full { values: &'a mut [T], stream: bool },
-    Half(&'a mut [bf16]),
+    BFloat16(&'a mut [bf16]),
+    Float16(&'a mut [f16]),
 }
 
 impl<T: Real> Out<'_, T> {
@@ -59,11 +63,8 @@ impl<T: Real> Out<'_, T> {
     pub fn put(&mut self, start: usize, values: &[T; CHUNK], len: usize) {
         match self {
             Out::Full { values: out, stream } => store(&mut out[start..start + len], values, *stream),
-            Out::Half(out) => {
-                for (out, value) in out[start..start + len].iter_mut().zip(values) {
-                    *out = value.to_half();
-                }
-            }
+            Out::BFloat16(out) => round(values, &mut out[start..start + len]),
+            Out::Float16(out) => round(values, &mut out[start..start + len]),
         }
     }
 
@@ -75,18 +76,23 @@ impl<T: Real> Out<'_, T> {
                 let stream = *stream && is_aligned(values);
                 Out::Full { values, stream }
             }
-            Out::Half(values) => Out::Half(&mut values[range]),
+            Out::BFloat16(values) => Out::BFloat16(&mut values[range]),
+            Out::Float16(values) => Out::Float16(&mut values[range]),
         }
     }
 
     pub fn copy_from(&mut self, weights: &[T]) {
         match self {
             Out::Full { values, .. } => values.copy_from_slice(weights),
-            Out::Half(values) => {
-                for (out, weight) in values.iter_mut().zip(weights) {
-                    *out = weight.to_half();
-                }
-            }
+            Out::BFloat16(values) => round(weights, values),
+            Out::Float16(values) => round(weights, values),
         }
+    }
+}
+
+#[inline(always)]
+fn round<T: Real, H: Half>(values: &[T], out: &mut [H]) {
+    for (out, &value) in out.iter_mut().zip(values) {
+        *out = H::round(value);
     }
 }

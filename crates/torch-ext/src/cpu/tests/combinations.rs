@@ -1,6 +1,6 @@
-//! Linear combinations, bfloat16 on either side, masks and state arenas, against their formulas.
+//! Linear combinations, 16 bits on either side, masks and state arenas, against their formulas.
 
-use half::bf16;
+use half::{bf16, f16};
 
 use super::*;
 
@@ -103,17 +103,22 @@ fn translate_moves_master_and_working() {
 }
 
 #[test]
-fn bfloat16_gradients_and_weights_round_once_to_nearest_even() {
+fn gradients_and_weights_of_16_bits_round_once_to_nearest_even() {
+    expect_one_rounding(Kind::BFloat16, |value| bf16::from_f32(value).to_f32());
+    expect_one_rounding(Kind::Half, |value| f16::from_f32(value).to_f32());
+}
+
+fn expect_one_rounding(kind: Kind, round: fn(f32) -> f32) {
     let len = 10_000;
     let segment = SegmentLayout { offset: 0, len, geometry: Geometry::Plain, group: 0, perturbed: true, half: true };
     let layout = Layout::new(vec![segment]);
     let exact: Vec<f32> = (0..len).map(|i| number(i, 4) as f32).collect();
-    let gradients = [Some(Tensor::from_slice(&exact).to_kind(Kind::BFloat16))];
+    let gradients = [Some(Tensor::from_slice(&exact).to_kind(kind))];
     let weights: Vec<f32> = (0..len).map(|i| number(i, 5) as f32).collect();
     let master = Tensor::from_slice(&weights);
-    let half = master.to_kind(Kind::BFloat16);
+    let half = master.to_kind(kind);
     let unused = Tensor::zeros([0], (Kind::Float, Device::Cpu));
-    let working = Working::new(Slab::of(&unused), Some(Slab::of(&half)));
+    let working = Working::new(Slab::of(&unused), HalfSlab::of(&half));
     let table = GradientTable::<f32>::new(&gradients);
     let perturbation = Perturbation {
         shape: Shape::Quadratic,
@@ -128,11 +133,10 @@ fn bfloat16_gradients_and_weights_round_once_to_nearest_even() {
     perturb(&layout, Slab::of(&master), &Blend::of(&table, 1.0, None), working, &perturbation);
     let found: Vec<f32> = Vec::try_from(half.to_kind(Kind::Float)).unwrap();
     for i in 0..len {
-        let gradient = bf16::from_f32(exact[i]).to_f32();
-        assert_eq!(found[i], bf16::from_f32(weights[i] + 0.125 * gradient).to_f32(), "at {i}");
+        assert_eq!(found[i], round(weights[i] + 0.125 * round(exact[i])), "at {i}");
     }
     restore(&layout, Slab::of(&master), working);
-    assert_eq!(half, master.to_kind(Kind::BFloat16));
+    assert_eq!(half, master.to_kind(kind));
 }
 
 #[test]
