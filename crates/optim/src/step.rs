@@ -91,10 +91,9 @@ pub fn train_step(
         let outcome = Batch { images, target, loss, options }.step(model, optimizer)?;
         Ok(StepOutcome { loss_scale, ..outcome })
     };
-    step().or_else(|error| {
+    step().inspect_err(|_| {
         // Should the way back fail, too, its cause is this error.
         let _ = optimizer.abandon_step(model);
-        Err(error)
     })
 }
 

@@ -180,8 +180,13 @@ mod tests {
     fn the_last_block_of_a_transformer_works_for_its_class_token() {
         let spec = zoo::spec("vit_s_16", &ZooOptions::default()).unwrap();
         let (_, nodes) = compile(&spec).unwrap();
-        let residual = |node| if let Node::Residual(residual) = node { Some(residual) } else { None };
-        let blocks: Vec<&Residual> = nodes.iter().filter_map(residual).collect();
+        let blocks: Vec<&Residual> = nodes
+            .iter()
+            .filter_map(|node| match node {
+                Node::Residual(residual) => Some(residual),
+                _ => None,
+            })
+            .collect();
         let narrow: Vec<usize> = (0..24).filter(|&index| matches!(blocks[index].shortcut, Shortcut::Class)).collect();
         assert_eq!((blocks.len(), narrow), (24, vec![22]));
         assert!(!nodes.iter().any(|node| matches!(node, Node::ClassOnly)));

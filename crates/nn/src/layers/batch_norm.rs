@@ -2,7 +2,7 @@
 //! because memory traffic, not arithmetic, is what they cost.
 
 use flatmin_torch_ext::{BatchNorm, batch_norm_relu, channels_last};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::{Context, ParamId, Pass, Statistics};
 use crate::arena::ParamKind;

@@ -132,7 +132,7 @@ impl<T: Number> Slab<T> {
         Self { start, len }
     }
 
-    pub(super) fn len(self) -> usize {
+    pub(crate) fn len(self) -> usize {
         self.len
     }
 

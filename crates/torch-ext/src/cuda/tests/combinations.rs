@@ -29,7 +29,7 @@ fn both<T: Real>(case: &Case, run: impl Fn(&Blend<'_>, &CpuBlend<'_, T>)) {
         .plus(1.0, Some(&sources.factors), &weights)
         .plus(0.125, None, &arena);
     let (cpu_first, cpu_second) = (GradientTable::<T>::new(&sources.first), GradientTable::<T>::new(&sources.second));
-    let working = Working::new(Slab::of(&case.working), case.half.as_ref().map(Slab::of));
+    let working = Working::new(Slab::of(&case.working), case.half.as_ref().and_then(HalfSlab::of));
     let cpu_weights = GradientTable::of_working(&case.layout, working);
     let cpu_arena = GradientTable::of_arena(&case.layout, Slab::of(&case.master));
     let factors = || Some(vec![0.5, 0.0]);

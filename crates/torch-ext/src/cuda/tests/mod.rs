@@ -11,7 +11,7 @@ mod update;
 use tch::{Device, Kind, Tensor};
 
 use super::*;
-use crate::cpu::{self, Geometry, Real, SegmentLayout, Slab, Working};
+use crate::cpu::{self, Geometry, HalfSlab, Real, SegmentLayout, Slab, Working};
 
 /// Uniform in [-1, 1).
 pub fn numbers(len: usize, salt: u64) -> Tensor {
@@ -131,7 +131,7 @@ pub struct Reference {
 
 impl Reference {
     pub fn working<T: Real>(&self) -> Working<T> {
-        Working::new(Slab::of(&self.working), self.half.as_ref().map(Slab::of))
+        Working::new(Slab::of(&self.working), self.half.as_ref().and_then(HalfSlab::of))
     }
 }
 
