@@ -38,6 +38,7 @@ struct Linear : torch::autograd::Function<Linear> {
                      offset.defined() ? offset.const_data_ptr() : nullptr, y.mutable_data_ptr());
     ctx->save_for_backward({x, weight});
     ctx->saved_data["kernels"] = kernels_address;
+    ctx->saved_data["has_bias"] = bias.has_value();
     return y;
   }
 
@@ -55,7 +56,8 @@ struct Linear : torch::autograd::Function<Linear> {
       kernels->input_gradient(lengths.data(), dy.const_data_ptr(), weight.const_data_ptr(), dx.mutable_data_ptr());
     }
     if (ctx->needs_input_grad(1)) dw = rows.t().mm(x.view({lengths[0], lengths[1]}));
-    if (ctx->needs_input_grad(2)) dbias = rows.sum(0);
+    // A bias that is not there is no input.
+    if (ctx->saved_data["has_bias"].toBool() && ctx->needs_input_grad(2)) dbias = rows.sum(0);
     return {dx, dw, dbias, Tensor()};
   }
 };

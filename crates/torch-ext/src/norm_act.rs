@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn equals_its_composite_twin() {
-        for (kind, tolerance) in [(Kind::Double, 1e-10), (Kind::Float, 5e-3), (Kind::BFloat16, 1e-2)] {
+        for (kind, tolerance) in [(Kind::Double, 1e-10), (Kind::Float, 1e-2), (Kind::BFloat16, 1e-2)] {
             // Channels that divide a chunk, that a chunk divides, and neither; more than one block of rows.
             for shape in [[8, 16, 32, 32], [3, 128, 5, 7], [5, 24, 9, 3], [6, 3, 2, 1], [130, 1, 17, 19]] {
                 for with_residual in [false, true] {
