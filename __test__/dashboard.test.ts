@@ -256,7 +256,7 @@ describe.skipIf(!existsSync(CHROMIUM))('in Chromium', () => {
     ];
     const { url, child } = await serve(['train', ...training, '--run-dir', runDir, '--dashboard']);
     const page = await openPage(url);
-    await page.locator('#log li', { hasText: 'epoch 2 ' }).waitFor();
+    await page.locator('#log li', { hasText: /epoch 2\b/ }).waitFor();
     expect(await text(page, '#state')).toBe('training');
     expect(await text(page, '#accuracy strong')).toMatch(/^\d+\.\d\d %$/);
     expect(await text(page, '#sharpness .detail')).toMatch(/^last epoch 0\.\d+$/);
@@ -266,13 +266,13 @@ describe.skipIf(!existsSync(CHROMIUM))('in Chromium', () => {
     await expect.poll(() => pixels(page), { timeout: 30_000 }).not.toBe(before);
 
     await page.reload();
-    await page.locator('#log li', { hasText: 'epoch 1 ' }).waitFor();
+    await page.locator('#log li', { hasText: /epoch 1\b/ }).waitFor();
     expect(await text(page, '#state')).toBe('training');
 
     // A dashboard of its own, as for a run of another process.
     const other = await serve(['dashboard', runDir]);
     const second = await openPage(other.url);
-    await second.locator('#log li', { hasText: 'epoch 5 ' }).waitFor();
+    await second.locator('#log li', { hasText: /epoch 5\b/ }).waitFor();
     await second.locator('#stop').click();
     await second.locator('dialog button[value=cancel]').click();
     expect(await text(second, '#state')).toBe('training');

@@ -1,11 +1,13 @@
 // The models that come with flatmin, by name. Their specs are built natively, so the command line and other languages share them.
 
 import { call } from './call.js';
+import { settleDevice } from './device.js';
 import { FlatminError } from './errors.js';
 import { Model } from './model.js';
 import type { ModelSpec } from './model-spec.js';
 import { ModelSummary, type Summarized } from './model-summary.js';
 import { loadNative } from './native/index.js';
+import { device } from './options/fields.js';
 import { type ZooOptions, zooSchema } from './options/model.js';
 import { parseOptions, suggestion } from './options/parse.js';
 
@@ -16,8 +18,11 @@ export function names(): string[] {
 
 /** The model of that name, with fresh weights. */
 export function create(name: string, options: ZooOptions = {}): Model {
-  const { spec, dtype, device, seed } = describe(name, options);
-  return Model.fromSpec(spec, { dtype, device, seed });
+  // First, since the native side is loaded for one kind of device; what is wrong otherwise is told below.
+  const wanted = device.safeParse(options?.device);
+  if (wanted.success) settleDevice(wanted.data);
+  const { spec, ...rest } = describe(name, options);
+  return Model.fromSpec(spec, rest);
 }
 
 /** What the model of that name is made of, as plain data. */

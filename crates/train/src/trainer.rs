@@ -151,7 +151,9 @@ impl Trainer {
             self.step(input)?;
         }
         self.clock.stop_training();
-        if self.progress.sums.all_skipped() {
+        // While a scaled loss overflows, its scale falls and the run may yet find its feet.
+        let scale = self.optimizer.lock().loss_scale();
+        if self.progress.sums.all_skipped() && scale.is_none_or(|scale| scale <= 1.0) {
             let (epoch, steps) = (self.progress.epoch + 1, self.progress.sums.steps());
             return Err(Error::NonFinite { found: format!("all {steps} steps of epoch {epoch}") });
         }
