@@ -156,6 +156,7 @@ fn attention_arrays(sizes: attention::Sizes, arrays: [*const c_void; 3]) -> [Sla
 mod tests {
     use super::*;
     use crate::Generator;
+    use crate::runtime::with_num_threads;
     use tch::Device;
 
     fn random(shape: &[i64], seed: u64) -> Tensor {
@@ -223,18 +224,14 @@ mod tests {
 
     #[test]
     fn results_do_not_depend_on_threads() {
-        let before = crate::num_threads();
-        let run = |threads| {
-            crate::set_num_threads(threads);
+        let run = || {
             let leaves = [random(&[2, 150, 72], 1), random(&[192, 72], 2)];
             let qkv = linear(&leaves[0], &leaves[1], None).unwrap()?;
             let mixed = self_attention(&qkv, 4).unwrap()?;
             let gradients = Tensor::run_backward(&[(&mixed * &mixed.detach()).sum(Kind::Float)], &leaves, false, false);
             Some((mixed.detach(), gradients))
         };
-        let (one, three) = (run(1), run(3));
-        crate::set_num_threads(before);
-        assert_eq!(one, three);
+        assert_eq!(with_num_threads(1, run), with_num_threads(3, run));
     }
 
     #[test]

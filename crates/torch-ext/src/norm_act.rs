@@ -200,6 +200,7 @@ extern "C" fn gradient(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::with_num_threads;
     use crate::{Generator, channels_last};
     use tch::{Device, Kind};
 
@@ -265,12 +266,12 @@ mod tests {
 
     #[test]
     fn equals_its_composite_twin() {
-        for (kind, tolerance) in [(Kind::Double, 1e-10), (Kind::Float, 1e-2), (Kind::BFloat16, 1e-2)] {
+        for (kind, tolerance) in [(Kind::Double, 1e-10), (Kind::Float, 5e-3), (Kind::BFloat16, 1e-2)] {
             // Channels that divide a chunk, that a chunk divides, and neither; more than one block of rows.
             for shape in [[8, 16, 32, 32], [3, 128, 5, 7], [5, 24, 9, 3], [6, 3, 2, 1], [130, 1, 17, 19]] {
                 for with_residual in [false, true] {
-                    let fused = case(kind, shape, with_residual, true);
-                    let composite = case(kind, shape, with_residual, false);
+                    let run = |fused| with_num_threads(2, || case(kind, shape, with_residual, fused));
+                    let (fused, composite) = (run(true), run(false));
                     assert!(distance(&fused.y, &composite.y) < tolerance, "{kind:?} {shape:?} y");
                     for (index, (a, b)) in fused.gradients.iter().zip(&composite.gradients).enumerate() {
                         let distance = distance(a, b);
@@ -286,13 +287,8 @@ mod tests {
 
     #[test]
     fn results_do_not_depend_on_threads() {
-        let before = crate::num_threads();
-        let run = |threads| {
-            crate::set_num_threads(threads);
-            case(Kind::Float, [16, 16, 32, 32], true, true)
-        };
+        let run = |threads| with_num_threads(threads, || case(Kind::Float, [16, 16, 32, 32], true, true));
         let (one, three) = (run(1), run(3));
-        crate::set_num_threads(before);
         assert_eq!(one.y, three.y);
         assert_eq!(one.gradients, three.gradients);
     }

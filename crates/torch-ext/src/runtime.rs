@@ -62,6 +62,26 @@ pub fn parallel_for(count: usize, body: impl Fn(usize) + Sync) {
     start(Shared { next: AtomicUsize::new(0), count, body: &body }, workers);
 }
 
+/// Runs a test's computation on so many threads, and no other such test beside it: the number is the whole process's, and
+/// sums of libtorch's depend on it.
+#[cfg(test)]
+pub(crate) fn with_num_threads<R>(threads: i32, body: impl FnOnce() -> R) -> R {
+    use std::sync::{Mutex, PoisonError};
+
+    struct Restore(i32);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            set_num_threads(self.0);
+        }
+    }
+    static ALONE: Mutex<()> = Mutex::new(());
+
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _restore = Restore(num_threads());
+    set_num_threads(threads);
+    body()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

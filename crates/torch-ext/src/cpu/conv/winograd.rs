@@ -481,14 +481,13 @@ mod tests {
             return;
         }
         let (x, dy) = (random([11, 16, 12, 12], Kind::Float, 1), random([11, 32, 12, 12], Kind::Float, 2));
-        let threads = crate::num_threads();
         let gradients = [1, 2, 3].map(|threads| {
-            crate::set_num_threads(threads);
             let dw = random([32, 16, 3, 3], Kind::Float, 3);
-            weight_gradient::<f32>(&convolution, Slab::of(&x), Slab::of(&dy), Slab::of(&dw));
+            crate::runtime::with_num_threads(threads, || {
+                weight_gradient::<f32>(&convolution, Slab::of(&x), Slab::of(&dy), Slab::of(&dw));
+            });
             dw
         });
-        crate::set_num_threads(threads);
         assert_eq!(gradients[0], gradients[1]);
         assert_eq!(gradients[0], gradients[2]);
     }
