@@ -4,7 +4,7 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { hashFiles, root, run, say, withLock } from './lib/base.mjs';
+import { hashFiles, importDist, root, run, say, withLock } from './lib/base.mjs';
 import { buildEnvironment, libtorchForBuild } from './lib/libtorch.mjs';
 import { checkNode, requireBuildTools, warnWithoutPython } from './lib/tools.mjs';
 import { nativeFolder, takeRelease, usual, workspace } from './lib/torch.mjs';
@@ -108,9 +108,9 @@ const libtorch = (release) => ({
   async make() {
     requireBuildTools();
     warnWithoutPython();
-    const dist = (path) => import(pathToFileURL(join(distFolder, 'native', path)).href);
-    const [{ setUp }, { thisWorld }] = [await dist('setup/index.js'), await dist('setup/world.js')];
-    const { libtorchTable, olderTable } = await dist('libtorch-table.js');
+    const { setUp } = await importDist('native/setup/index.js');
+    const { thisWorld } = await importDist('native/setup/world.js');
+    const { libtorchTable, olderTable } = await importDist('native/libtorch-table.js');
     const table = [libtorchTable, olderTable].find(({ version }) => version === release.torch);
     const progress = process.stderr.isTTY ? (line) => process.stderr.write(`\r\u001b[2K${line}`) : () => {};
     const note = (line) => say(`${process.stderr.isTTY ? '\r\u001b[2K' : ''}libtorch: ${line}`);
@@ -169,18 +169,15 @@ function readStamp(file) {
   return existsSync(file) ? readFileSync(file, 'utf8') : undefined;
 }
 
+async function main() {
+  const { release, rest } = takeRelease(process.argv.slice(2));
+  await ensureReady({ native: !rest.includes('--no-native'), release });
+  say('everything is ready');
+}
+
 if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
-  const main = () => {
-    const { release, rest } = takeRelease(process.argv.slice(2));
-    return ensureReady({ native: !rest.includes('--no-native'), release });
-  };
-  Promise.resolve()
-    .then(main)
-    .then(
-      () => say('everything is ready'),
-      (error) => {
-        say(error instanceof Error ? error.message : String(error));
-        process.exitCode = 1;
-      },
-    );
+  main().catch((error) => {
+    say(error instanceof Error ? error.message : String(error));
+    process.exitCode = 1;
+  });
 }

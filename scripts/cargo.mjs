@@ -3,7 +3,7 @@
 
 import { ensureReady } from './bootstrap.mjs';
 import { become, say } from './lib/base.mjs';
-import { buildEnvironment, libtorchForBuild } from './lib/libtorch.mjs';
+import { buildEnvironment, requireLibtorch } from './lib/libtorch.mjs';
 import { requireBuildTools } from './lib/tools.mjs';
 import { takeRelease, workspace } from './lib/torch.mjs';
 
@@ -11,11 +11,7 @@ async function main() {
   await ensureReady({ native: false });
   requireBuildTools();
   const { release, rest } = takeRelease(process.argv.slice(2));
-  if ((await libtorchForBuild(release)) === undefined) {
-    throw new Error(
-      `libtorch ${release.torch} is missing; bring it with: node scripts/bootstrap.mjs --torch ${release.torch}`,
-    );
-  }
+  await requireLibtorch(release);
   const { folder, env } = workspace(release);
   become('cargo', rest, { ...(await buildEnvironment(release)), ...env }, folder);
 }

@@ -8,9 +8,8 @@
 
 import { spawnSync } from 'node:child_process';
 import { dirname, join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { ensureLibtorch } from './bootstrap.mjs';
-import { root, run, say } from './lib/base.mjs';
+import { importDist, run, say } from './lib/base.mjs';
 import { buildCudaLibrary, buildDeviceTest } from './lib/cuda-library.mjs';
 import { architectures } from './lib/fatbin.mjs';
 import { buildEnvironment } from './lib/libtorch.mjs';
@@ -45,8 +44,7 @@ function checkArchitectures(library) {
 
 /** The libraries of the full CUDA libtorch. */
 async function cudaLibtorch() {
-  const dist = (path) => import(pathToFileURL(join(root, 'dist', 'native', path)).href);
-  const { setUp } = await dist('setup/index.js');
+  const { setUp } = await importDist('native/setup/index.js');
   const note = (line) => say(`libtorch: ${line}`);
   const { path } = await setUp({ device: 'cuda' }, { note, progress: () => {} });
   return join(path, 'lib');
@@ -65,7 +63,7 @@ async function cargoTests(library, cuda) {
 }
 
 async function onDevice(program) {
-  const { hasNvidiaDriver } = await import(pathToFileURL(join(root, 'dist', 'native', 'driver.js')).href);
+  const { hasNvidiaDriver } = await importDist('native/driver.js');
   if (!hasNvidiaDriver()) {
     say(`no GPU here: ${program} was built and not run`);
     return;

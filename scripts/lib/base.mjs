@@ -5,10 +5,13 @@ import { createHash } from 'node:crypto';
 import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, statSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 
 /** The clone's root. */
 export const root = fileURLToPath(new URL('../../', import.meta.url));
+
+/** A module of the compiled TypeScript, which bootstrap.mjs makes. */
+export const importDist = (path) => import(pathToFileURL(join(root, 'dist', path)).href);
 
 /** A line about progress: on stderr, since stdout belongs to the command that follows. */
 export function say(line) {

@@ -7,7 +7,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, w
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { hashFiles, root, run, say } from './base.mjs';
-import { libtorchForBuild } from './libtorch.mjs';
+import { requireLibtorch } from './libtorch.mjs';
 import { cudaToolkit } from './toolkit.mjs';
 import { nativeFolder } from './torch.mjs';
 
@@ -34,16 +34,11 @@ const compiler = process.env.CXX ?? 'c++';
 
 /** Builds the library for a torch release beside the addon for it; returns its path. */
 export async function buildCudaLibrary(release) {
-  const libtorch = await libtorchForBuild(release);
-  if (libtorch === undefined) {
-    throw new Error(
-      `libtorch ${release.torch} is missing; bring it with: node scripts/bootstrap.mjs --torch ${release.torch}`,
-    );
-  }
+  const libtorch = await requireLibtorch(release);
   const toolkit = await cudaToolkit();
   const folder = nativeFolder(release);
   const library = join(folder, `libflatmin_cuda_torch${release.torch.split('.').slice(0, 2).join('.')}.so`);
-  const hash = hashOf([...kernelFlags, ...hostFlags, libtorch.version], `${sources}/torch`);
+  const hash = hashOf([toolkit, ...kernelFlags, ...hostFlags, libtorch.version], `${sources}/torch`);
   const stamp = `${library}.stamp`;
   if (existsSync(library) && existsSync(stamp) && readFileSync(stamp, 'utf8') === hash) return library;
   say(`CUDA library for torch ${release.torch}: building`);
@@ -81,7 +76,7 @@ export async function buildDeviceTest() {
 
 /** Compiles all files of a folder, as many at once as there are cores. */
 async function compile(name, program, flags, folder, extension) {
-  const hash = hashOf(flags, folder).slice(0, 16);
+  const hash = hashOf([program, ...flags], folder).slice(0, 16);
   const output = join(root, '.cache', 'cuda', `${name}-${hash}`);
   removeOlder(name, output);
   mkdirSync(output, { recursive: true });
@@ -94,7 +89,7 @@ async function compile(name, program, flags, folder, extension) {
       renameSync(`${job.object}.part`, job.object);
     }
   };
-  await Promise.all(Array.from({ length: Math.max(1, availableParallelism()) }, worker));
+  await Promise.all(Array.from({ length: availableParallelism() }, worker));
   return jobs.map(({ object }) => object);
 }
 

@@ -2,21 +2,27 @@
 
 import { existsSync, mkdirSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
-import { root } from './base.mjs';
+import { importDist, root } from './base.mjs';
 import { usual } from './torch.mjs';
-
-const dist = (path) => pathToFileURL(join(root, 'dist', path)).href;
 
 /** The libtorch of a release that the loader would take, or undefined. Throws when FLATMIN_LIBTORCH names a wrong one. */
 export async function libtorchForBuild(release = usual) {
-  const { findLibtorch } = await import(dist('native/find.js'));
+  const { findLibtorch } = await importDist('native/find.js');
   try {
     return findLibtorch({ env: process.env, version: release.torch, device: 'cpu' }).libtorch;
   } catch (error) {
     if (error.code === 'ERR_FLATMIN_LIBTORCH' && !process.env.FLATMIN_LIBTORCH) return undefined;
     throw error;
   }
+}
+
+/** The same; throws when there is none. */
+export async function requireLibtorch(release = usual) {
+  const libtorch = await libtorchForBuild(release);
+  if (libtorch !== undefined) return libtorch;
+  throw new Error(
+    `libtorch ${release.torch} is missing; bring it with: node scripts/bootstrap.mjs --torch ${release.torch}`,
+  );
 }
 
 /** The environment for cargo: where libtorch is for the build, and where its libraries are for tests. */

@@ -1,10 +1,9 @@
-// nvcc and the CUDA headers, from the registry's wheels into the cache: about 100 MB, no CUDA installation and no GPU needed.
+// nvcc and the CUDA headers, from NVIDIA's Python wheels into the cache: about 100 MB, no CUDA installation and no GPU needed.
 // What is there already is taken as it is.
 
 import { chmodSync, existsSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
-import { root, say, withLock } from './base.mjs';
+import { importDist, say, withLock } from './base.mjs';
 
 /** The toolkit that torch 2.11 and 2.13 are built with. */
 const release = '13.0.3';
@@ -50,23 +49,22 @@ function wheel(name, version, tags, bytes, sha256) {
 
 /** The toolkit's folder (`bin/nvcc`, `include/`, `lib/`), brought if it is missing. Needs dist/. */
 export async function cudaToolkit() {
-  const dist = (path) => import(pathToFileURL(join(root, 'dist', 'native', path)).href);
-  const { cacheRoot } = await dist('paths.js');
+  const { cacheRoot } = await importDist('native/paths.js');
   const cache = cacheRoot(process.env);
   const home = join(cache, `cuda-toolkit-${release}`);
   const toolkit = join(home, 'nvidia', 'cu13');
   if (existsSync(toolkit)) return toolkit;
   await withLock(join(cache, 'cuda-toolkit.lock'), async () => {
-    if (!existsSync(toolkit)) await bring(home, cache, dist);
+    if (!existsSync(toolkit)) await bring(home, cache);
   });
   return toolkit;
 }
 
-async function bring(home, cache, dist) {
-  const { thisWorld } = await dist('setup/world.js');
-  const { downloadWheels } = await dist('setup/pip.js');
-  const { checkWheels } = await dist('setup/checks.js');
-  const { unzip } = await dist('setup/unzip.js');
+async function bring(home, cache) {
+  const { thisWorld } = await importDist('native/setup/world.js');
+  const { downloadWheels } = await importDist('native/setup/pip.js');
+  const { checkWheels } = await importDist('native/setup/checks.js');
+  const { unzip } = await importDist('native/setup/unzip.js');
   const world = thisWorld();
   const python = world.python();
   if (!python?.hasPip) throw new Error('the CUDA toolkit comes as Python wheels: install Python 3 with pip');

@@ -1,9 +1,9 @@
 // The libtorch releases that the addon can be built against. The first is the usual one; a build for another has a target
 // folder, a lock file and a place under native/ of its own, so that neither disturbs the other.
 
-import { copyFileSync, mkdirSync, rmSync, symlinkSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { root, run } from './base.mjs';
+import { hashFiles, root, run } from './base.mjs';
 
 /** `tch` is the version of the bindings; none: what Cargo.lock says. */
 export const releases = [{ torch: '2.13.0' }, { torch: '2.11.0', tch: '0.24.0' }];
@@ -43,7 +43,12 @@ export function workspace({ torch, tch }) {
     rmSync(join(folder, name), { force: true });
     symlinkSync(join(root, name), join(folder, name));
   }
-  copyFileSync(join(root, 'Cargo.lock'), join(folder, 'Cargo.lock'));
-  run('cargo', ['update', '--quiet', '--manifest-path', join(folder, 'Cargo.toml'), '-p', 'tch', '--precise', tch]);
+  // Asking the registry anew each time would need a network, and get other crates now and then.
+  const [stamp, from] = [join(folder, '.lock-from'), `${hashFiles(['Cargo.lock'])} ${tch}`];
+  if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== from) {
+    copyFileSync(join(root, 'Cargo.lock'), join(folder, 'Cargo.lock'));
+    run('cargo', ['update', '--quiet', '--manifest-path', join(folder, 'Cargo.toml'), '-p', 'tch', '--precise', tch]);
+    writeFileSync(stamp, from);
+  }
   return { folder, env: { CARGO_TARGET_DIR: join(root, 'target', `torch-${torch}`) } };
 }

@@ -116,8 +116,8 @@ typedef struct flatmin_step {
   double search[8];  // the search for half_factor
 } flatmin_step;
 
-// Memory for sums: at least `flatmin_kernels.scratch_doubles` numbers, and a counter that was zeroed once. Belongs to one
-// stream: kernels that run at the same time need two. The counter may be null for batch norm and cross-entropy.
+// Memory for sums: at least as many numbers as the kernel's `_scratch` function says, and a counter that was zeroed once.
+// Belongs to one stream: kernels that run at the same time need two. The counter may be null for batch norm and cross-entropy.
 typedef struct flatmin_scratch {
   double* partials;
   uint32_t* counter;
@@ -216,7 +216,7 @@ typedef struct flatmin_norm_backward {
 } flatmin_norm_backward;
 
 // Softmax cross-entropy, mean over the rows: t becomes (1 - smoothing) t + smoothing / classes. A label outside
-// 0..classes makes the loss NaN. `number` is the logits' format; loss and lse are float32 (float64 beside float64).
+// 0..classes makes the loss NaN. `number` is the logits' format; loss and log_sum are float32 (float64 beside float64).
 typedef struct flatmin_cross_entropy {
   const void* logits;     // [rows, classes]
   const int64_t* labels;  // [rows]

@@ -5,7 +5,6 @@
 #include <array>
 #include <vector>
 
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/convolution_backward.h>
 #include <ATen/ops/empty.h>
@@ -49,8 +48,7 @@ struct Convolution : torch::autograd::Function<Convolution> {
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& gradients) {
-    TORCH_CHECK(!at::GradMode::is_enabled(),
-                "fused convolution has no second derivative; run the model with composite layers for create_graph");
+    flatmin::refuse_second_derivative("convolution");
     const auto variables = ctx->get_saved_variables();
     const Tensor &x = variables[0], &weight = variables[1];
     const Geometry geometry{ctx->saved_data["stride"].toInt(), ctx->saved_data["padding"].toInt()};

@@ -3,7 +3,6 @@
 #include "../cuda/flatmin_cuda.h"
 #include "shim.h"
 
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <c10/core/DeviceGuard.h>
@@ -16,6 +15,7 @@ namespace {
 
 using at::Tensor;
 using torch::autograd::AutogradContext;
+using flatmin::or_none;
 using torch::autograd::variable_list;
 
 int32_t number_of(const Tensor& tensor) {
@@ -111,8 +111,7 @@ struct DeviceNormAct : torch::autograd::Function<DeviceNormAct> {
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& gradients) {
-    TORCH_CHECK(!at::GradMode::is_enabled(),
-                "fused batch norm has no second derivative; run the model with composite layers for create_graph");
+    flatmin::refuse_second_derivative("batch norm");
     const auto* kernels = reinterpret_cast<const flatmin_kernels*>(ctx->saved_data["kernels"].toInt());
     const bool relu = ctx->saved_data["relu"].toBool(), added = ctx->saved_data["added"].toBool();
     const auto variables = ctx->get_saved_variables();
@@ -177,8 +176,7 @@ struct DeviceCrossEntropy : torch::autograd::Function<DeviceCrossEntropy> {
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& gradients) {
-    TORCH_CHECK(!at::GradMode::is_enabled(),
-                "fused cross-entropy has no second derivative; use the composite loss for create_graph");
+    flatmin::refuse_second_derivative("cross-entropy", "use the composite loss");
     const auto* kernels = reinterpret_cast<const flatmin_kernels*>(ctx->saved_data["kernels"].toInt());
     const auto variables = ctx->get_saved_variables();
     const Tensor& logits = variables[0];
@@ -204,10 +202,6 @@ struct DeviceCrossEntropy : torch::autograd::Function<DeviceCrossEntropy> {
     return entropy;
   }
 };
-
-std::optional<Tensor> or_none(const Tensor* tensor) {
-  return tensor != nullptr ? std::optional(*tensor) : std::nullopt;
-}
 
 }  // namespace
 

@@ -2,7 +2,6 @@
 // second derivative: asking for one throws.
 #include "shim.h"
 
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -15,11 +14,6 @@ namespace {
 using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-void refuse_second_derivative(const char* what) {
-  TORCH_CHECK(!at::GradMode::is_enabled(), "fused ", what,
-              " has no second derivative; run the model with composite layers for create_graph");
-}
 
 struct Linear : torch::autograd::Function<Linear> {
   static std::array<int64_t, 3> sizes(const Tensor& x, const Tensor& weight) {
@@ -43,7 +37,7 @@ struct Linear : torch::autograd::Function<Linear> {
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& gradients) {
-    refuse_second_derivative("linear layer");
+    flatmin::refuse_second_derivative("linear layer");
     const auto* kernels = reinterpret_cast<const flatmin_linear_kernels*>(ctx->saved_data["kernels"].toInt());
     const auto variables = ctx->get_saved_variables();
     const Tensor &x = variables[0], &weight = variables[1];
@@ -81,7 +75,7 @@ struct Attention : torch::autograd::Function<Attention> {
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& gradients) {
-    refuse_second_derivative("attention");
+    flatmin::refuse_second_derivative("attention");
     const auto* kernels = reinterpret_cast<const flatmin_attention_kernels*>(ctx->saved_data["kernels"].toInt());
     const auto variables = ctx->get_saved_variables();
     const Tensor &qkv = variables[0], &normalizers = variables[1];
@@ -98,8 +92,7 @@ struct Attention : torch::autograd::Function<Attention> {
 char* flatmin_linear(const flatmin_linear_kernels* kernels, const Tensor* x, const Tensor* weight, const Tensor* bias,
                      Tensor** out) {
   return flatmin::guarded([&] {
-    const auto offset = bias != nullptr ? std::optional(*bias) : std::nullopt;
-    *out = new Tensor(Linear::apply(*x, *weight, offset, reinterpret_cast<int64_t>(kernels)));
+    *out = new Tensor(Linear::apply(*x, *weight, flatmin::or_none(bias), reinterpret_cast<int64_t>(kernels)));
   });
 }
 

@@ -2,7 +2,6 @@
 // side is here; the passes over memory are the kernels handed in. There is no second derivative: asking for one throws.
 #include "shim.h"
 
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -106,8 +105,7 @@ struct NormAct : torch::autograd::Function<NormAct> {
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& gradients) {
-    TORCH_CHECK(!at::GradMode::is_enabled(),
-                "fused batch norm has no second derivative; run the model with composite layers for create_graph");
+    flatmin::refuse_second_derivative("batch norm");
     const auto* kernels = reinterpret_cast<const flatmin_norm_act_kernels*>(ctx->saved_data["kernels"].toInt());
     const auto variables = ctx->get_saved_variables();
     const Tensor &x = variables[0], &gamma = variables[1], &saved = variables[2], &y = variables[3];
@@ -148,7 +146,7 @@ char* flatmin_norm_act(const flatmin_norm_act_kernels* kernels, const Tensor* x,
                        const Tensor* gamma, const Tensor* beta, const Tensor* running_mean,
                        const Tensor* running_variance, double momentum, double eps, Tensor** out) {
   return flatmin::guarded([&] {
-    const auto or_none = [](const Tensor* tensor) { return tensor != nullptr ? std::optional(*tensor) : std::nullopt; };
+    using flatmin::or_none;
     *out = new Tensor(NormAct::apply(*x, or_none(residual), *gamma, *beta, or_none(running_mean),
                                      or_none(running_variance), momentum, eps, reinterpret_cast<int64_t>(kernels)));
   });

@@ -6,8 +6,10 @@
 #include <cstdint>
 #include <cstring>
 #include <exception>
+#include <optional>
 
 #include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
 
 extern "C" {
 void flatmin_free_error(char* error);
@@ -121,6 +123,16 @@ char* guarded(Body&& body) noexcept {
   } catch (...) {
     return strdup("libtorch threw something that is not an exception");
   }
+}
+
+// An argument that may be left out.
+inline std::optional<at::Tensor> or_none(const at::Tensor* tensor) {
+  return tensor != nullptr ? std::optional(*tensor) : std::nullopt;
+}
+
+// For backward passes that autograd cannot differentiate.
+inline void refuse_second_derivative(const char* what, const char* instead = "run the model with composite layers") {
+  TORCH_CHECK(!at::GradMode::is_enabled(), "fused ", what, " has no second derivative; ", instead, " for create_graph");
 }
 
 }  // namespace flatmin

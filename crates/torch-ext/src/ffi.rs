@@ -1,7 +1,13 @@
 //! Raw declarations of the shim's C interface (`shim/shim.h`). Everything above this file is safe.
 
 use std::ffi::{c_char, c_int, c_void};
+use tch::Tensor;
 use torch_sys::C_tensor;
+
+/// An argument that may be left out, as C sees it.
+pub fn pointer_or_null(tensor: Option<&Tensor>) -> *const C_tensor {
+    tensor.map_or(std::ptr::null(), Tensor::as_ptr)
+}
 
 /// Number formats of activations besides float32, as `shim/norm_act.cpp` names them to the kernels.
 pub const FLOAT64: u8 = 1;

@@ -25,7 +25,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Opti
     }
     let rows = shape[..shape.len() - 1].iter().product();
     let Some(kernels) = linear_kernels([rows, inputs, outputs]) else { return Ok(None) };
-    let bias = bias.map_or(std::ptr::null(), Tensor::as_ptr);
+    let bias = ffi::pointer_or_null(bias);
     let mut out = std::ptr::null_mut();
     // SAFETY: all tensors live through the call; on success `out` is a new tensor that the returned value owns.
     unsafe {

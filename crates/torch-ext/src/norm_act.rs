@@ -33,18 +33,17 @@ pub struct BatchNorm<'a> {
 /// # Errors
 /// If libtorch cannot (one value per channel, no memory).
 pub fn batch_norm_relu(x: &Tensor, residual: Option<&Tensor>, norm: &BatchNorm<'_>) -> Result<Tensor> {
-    let pointer = |tensor: Option<&Tensor>| tensor.map_or(std::ptr::null(), Tensor::as_ptr);
     let mut out = std::ptr::null_mut();
     // SAFETY: all tensors live through the call; on success `out` is a new tensor that the returned value owns.
     unsafe {
         check(ffi::flatmin_norm_act(
             &KERNELS,
             x.as_ptr(),
-            pointer(residual),
+            ffi::pointer_or_null(residual),
             norm.gamma.as_ptr(),
             norm.beta.as_ptr(),
-            pointer(norm.running.map(|running| running.0)),
-            pointer(norm.running.map(|running| running.1)),
+            ffi::pointer_or_null(norm.running.map(|running| running.0)),
+            ffi::pointer_or_null(norm.running.map(|running| running.1)),
             norm.momentum,
             norm.eps,
             &mut out,

@@ -62,8 +62,8 @@ pub fn parallel_for(count: usize, body: impl Fn(usize) + Sync) {
     start(Shared { next: AtomicUsize::new(0), count, body: &body }, workers);
 }
 
-/// Runs a test's computation on so many threads, and no other such test beside it: the number is the whole process's, and
-/// sums of libtorch's depend on it.
+/// Runs a test's computation on so many threads, and no other such test beside it: threads that start later take the number
+/// that was set last, and sums of libtorch's depend on it.
 #[cfg(test)]
 pub(crate) fn with_num_threads<R>(threads: i32, body: impl FnOnce() -> R) -> R {
     use std::sync::{Mutex, PoisonError};

@@ -57,7 +57,7 @@ struct PackSums {
   }
 };
 
-// One thread's part: `kernel.term(row, channel, count, sums)` of its rows. `partials` is [slices, 2, channels].
+// One thread's part: `kernel.term` of its rows. `partials` is [slices, 2, channels].
 template <class Kernel>
 FLATMIN_BOTH void add_rows(const Kernel& kernel, const Grid& grid, int64_t tile, int64_t slice, int thread,
                            typename Kernel::Sums& sums) {

@@ -2,15 +2,13 @@
 #pragma once
 
 #include "arena.h"
+#include "random.h"
 
 namespace flatmin::FLATMIN_SIDE {
 
 // The number that a seed and an index draw, uniform in [0, 1): SplitMix64 (Steele 2014).
 FLATMIN_BOTH double uniform(uint64_t seed, uint64_t index) {
-  uint64_t bits = seed + (index + 1) * 0x9E3779B97F4A7C15ull;
-  bits = (bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9ull;
-  bits = (bits ^ (bits >> 27)) * 0x94D049BB133111EBull;
-  bits ^= bits >> 31;
+  const uint64_t bits = SplitMix64{seed + index * 0x9E3779B97F4A7C15ull}.next();
   return static_cast<double>(bits >> 11) / static_cast<double>(1ull << 53);
 }
 

@@ -23,7 +23,7 @@ impl Table {
     /// Every segment of an arena.
     pub fn of_arena(place: &Place, cut: &Cut, arena: &Tensor) -> Result<Self> {
         let table = Self::new(place, cut)?;
-        table.set_arena(place, cut, arena, |_| true)?;
+        table.set_working(place, cut, arena, None)?;
         Ok(table)
     }
 
@@ -53,19 +53,7 @@ impl Table {
         self.write(place, &entries)
     }
 
-    /// The segments of an arena for which `keep` is true; its dtype is the master's.
-    pub fn set_arena(&self, place: &Place, cut: &Cut, arena: &Tensor, keep: impl Fn(usize) -> bool) -> Result<()> {
-        let start = place.address("an arena", arena, arena.kind(), arena.numel())?.cast::<u8>();
-        let size = arena.kind().elt_size_in_bytes();
-        let entry = |(index, segment): (usize, &crate::cpu::SegmentLayout)| match keep(index) {
-            false => ffi::Source { data: std::ptr::null(), kind: ffi::ABSENT },
-            true => ffi::Source { data: start.wrapping_add(segment.offset * size).cast(), kind: ffi::FULL },
-        };
-        let entries: Vec<ffi::Source> = cut.segments().iter().enumerate().map(entry).collect();
-        self.write(place, &entries)
-    }
-
-    /// Every segment of the weights that the network reads.
+    /// Every segment of the weights that the network reads: `full`, or `half` for those of 16 bits if it is given.
     pub fn set_working(&self, place: &Place, cut: &Cut, full: &Tensor, half: Option<&Tensor>) -> Result<()> {
         let entry = |segment: &crate::cpu::SegmentLayout| {
             let (arena, kind) = match (segment.half, half) {

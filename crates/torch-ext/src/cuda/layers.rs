@@ -7,6 +7,7 @@ use super::cut::Scratch;
 use super::ffi;
 use super::place::{Place, number, wide};
 use crate::error::{self, Result};
+use crate::ffi::pointer_or_null;
 use crate::norm_act::BatchNorm;
 
 impl Place {
@@ -21,18 +22,17 @@ impl Place {
         relu: bool,
     ) -> Result<Tensor> {
         self.check_device(x)?;
-        let pointer = |tensor: Option<&Tensor>| tensor.map_or(std::ptr::null(), Tensor::as_ptr);
         let mut out = std::ptr::null_mut();
         // SAFETY: all tensors live through the call; on success `out` is a new tensor that the returned value owns.
         unsafe {
             error::check(ffi::flatmin_device_norm_act(
                 self.kernels,
                 x.as_ptr(),
-                pointer(residual),
+                pointer_or_null(residual),
                 norm.gamma.as_ptr(),
                 norm.beta.as_ptr(),
-                pointer(norm.running.map(|running| running.0)),
-                pointer(norm.running.map(|running| running.1)),
+                pointer_or_null(norm.running.map(|running| running.0)),
+                pointer_or_null(norm.running.map(|running| running.1)),
                 norm.momentum,
                 norm.eps,
                 relu.into(),
@@ -53,7 +53,7 @@ impl Place {
         correct: Option<&Tensor>,
     ) -> Result<Tensor> {
         self.check_device(logits)?;
-        let correct = correct.map_or(std::ptr::null(), Tensor::as_ptr);
+        let correct = pointer_or_null(correct);
         let mut out = std::ptr::null_mut();
         // SAFETY: as above.
         unsafe {

@@ -32,7 +32,7 @@ impl Groups {
     }
 
     /// The values as they lie on the device, on the CPU.
-    pub fn host(groups: &[Group]) -> Result<Tensor> {
+    fn host(groups: &[Group]) -> Result<Tensor> {
         let row = |group: &Group| {
             let &Group { rho, lr, momentum, dampening, weight_decay, beta1, beta2, eps } = group;
             [rho, lr, momentum, dampening, weight_decay, beta1, beta2, eps]
@@ -45,11 +45,6 @@ impl Groups {
     pub fn set(&mut self, groups: &[Group]) -> Result<()> {
         self.values.f_copy_(&Self::host(groups)?)?;
         Ok(())
-    }
-
-    /// To be written by asynchronous copies.
-    pub fn tensor(&self) -> &Tensor {
-        &self.values
     }
 
     /// Groups.
@@ -117,8 +112,7 @@ impl StepRecord {
         Self::parse(&self.values.f_to_device(Device::Cpu)?)
     }
 
-    /// What a copy of [`Self::tensor`] on the CPU says.
-    pub fn parse(values: &Tensor) -> Result<StepValues> {
+    fn parse(values: &Tensor) -> Result<StepValues> {
         let values: Vec<f64> = Vec::try_from(values)?;
         let &[
             proceed,
@@ -152,11 +146,6 @@ impl StepRecord {
             taken: taken as u64,
             skipped: skipped as u64,
         })
-    }
-
-    /// To be read by asynchronous copies.
-    pub fn tensor(&self) -> &Tensor {
-        &self.values
     }
 
     pub(super) fn raw(&self) -> *mut f64 {
