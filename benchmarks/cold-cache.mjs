@@ -7,8 +7,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { series } from '../dist/bench/statistics.js';
-import { describeEnvironment } from '../dist/environment.js';
 import { datasets } from '../dist/index.js';
+import { report } from './gpu/common.mjs';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -25,16 +25,7 @@ const [copies, size, rounds] = [values.copies, values.size, values.rounds].map(N
 
 const work = mkdtempSync(join(tmpdir(), 'flatmin-cold-'));
 try {
-  const result = await measure(work);
-  const document = {
-    bench: 'cold-cache',
-    date: new Date().toISOString(),
-    ...result,
-    environment: describeEnvironment(),
-  };
-  const text = `${JSON.stringify(document, undefined, 2)}\n`;
-  if (values.out !== undefined) writeFileSync(values.out, text);
-  process.stdout.write(text);
+  report(values.out, { bench: 'cold-cache', ...(await measure(work)) });
 } finally {
   rmSync(work, { recursive: true });
 }

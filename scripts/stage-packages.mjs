@@ -1,6 +1,6 @@
 // Writes the npm packages as they are published, each into a folder of its own, ready for `npm publish FOLDER`:
 //   node scripts/stage-packages.mjs OUTPUT
-// The CUDA library is built for it (nvcc comes from the registry).
+// The CUDA library is built for it (nvcc comes as Python wheels).
 // The main package names the platform packages as optionalDependencies only there: in the clone they would make `npm ci`
 // look for packages that are not published yet. Publish the platform packages first.
 

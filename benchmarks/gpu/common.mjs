@@ -24,10 +24,12 @@ export function noise(count, side = 32) {
   return flatmin.datasets.fromArrays({ images, labels, shape: [side, side, 3], numClasses: 10, name: 'noise' });
 }
 
-/** Writes a result with what it was measured on, and shows it. */
+/** Writes a result with what it was measured on, if there is a path, and shows it. */
 export function report(path, result) {
   const document = { ...result, date: new Date().toISOString(), environment: describeEnvironment() };
-  mkdirSync(dirname(path), { recursive: true });
-  writeFileSync(path, `${JSON.stringify(document, undefined, 2)}\n`);
+  if (path !== undefined) {
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, `${JSON.stringify(document, undefined, 2)}\n`);
+  }
   process.stdout.write(`${JSON.stringify(result, undefined, 2)}\n`);
 }

@@ -2,7 +2,8 @@
 //   node benchmarks/gpu/kernels.mjs profile.csv profile.json
 // The update is what lies between the passes: norms, rounding, perturbation, descent and their books. A step has one perturbation, by
 // which steps are counted.
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
+import { report, useDevice } from './common.mjs';
 
 const [source, target] = process.argv.slice(2);
 const NANOSECONDS = { ns: 1, nsecond: 1, us: 1e3, usecond: 1e3, ms: 1e6, msecond: 1e6, s: 1e9, second: 1e9 };
@@ -45,7 +46,5 @@ const result = {
   kernels: all,
 };
 if (steps === 0) throw new Error(`${source}: no perturbation of flatmin's among ${kernels.size} kernels`);
-writeFileSync(target, `${JSON.stringify(result, undefined, 2)}\n`);
-process.stdout.write(
-  `update ${result.updateMs.toFixed(4)} ms, kernels ${result.kernelMs.toFixed(3)} ms a step, over ${steps} steps\n`,
-);
+await useDevice('cuda');
+report(target, result);

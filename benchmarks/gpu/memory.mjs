@@ -2,6 +2,7 @@
 //   node benchmarks/gpu/memory.mjs --device cuda --seconds 300 --out memory.json
 import { execFile } from 'node:child_process';
 import { parseArgs, promisify } from 'node:util';
+import { median } from '../../dist/bench/statistics.js';
 import { flatmin, noise, report, useDevice } from './common.mjs';
 
 const { values } = parseArgs({
@@ -21,8 +22,6 @@ async function deviceBytes() {
   const { stdout } = await promisify(execFile)('nvidia-smi', query);
   return Number(stdout.trim()) * 2 ** 20;
 }
-
-const median = (list) => list.toSorted((a, b) => a - b)[Math.floor(list.length / 2)];
 
 /** By how much the last fifth lies above the second: in the first one, caches fill. */
 function growth(samples) {

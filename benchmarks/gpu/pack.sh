@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Packs everything that run.sh needs on a machine with a GPU, PyTorch and a driver, but no network, no Node and no compiler of Rust:
 #   benchmarks/gpu/pack.sh [--native DIR] [--data-dir DIR] [--out DIR]
-# writes code.tar.xz and, with --data-dir (CIFAR-10's binary files), data-1.tar and data-2.tar; each is below 64 MiB.
+# writes code.tar.xz, run.sh and, with --data-dir (CIFAR-10's binary files), data-1.tar and data-2.tar; each is below 64 MiB.
 # --native: the addon and the CUDA library built against that machine's PyTorch (default: native/); build.json in it says which.
 set -euo pipefail
 
@@ -24,6 +24,10 @@ limit=$((64 * 1024 * 1024))
 fail() { echo "pack: $1" >&2; exit 1; }
 
 [ -e "$native/build.json" ] || fail "$native has no build.json; expected a folder with a built addon (node scripts/bootstrap.mjs makes native/)"
+torch=$(node -p "JSON.parse(require('fs').readFileSync('$native/build.json')).libtorch")
+library=libflatmin_cuda_torch$(cut -d. -f1,2 <<<"$torch").so
+[ -e "$native/$library" ] || echo "pack: $native has no $library, so steps will go by libtorch's operations; build it: npm run build:cuda -- --torch $torch" >&2
+[ -e "$root/.cache/cuda/kernels-on-device" ] || echo "pack: no kernels-on-device, so the stage sanitizer will be left out; npm run test:cuda builds it" >&2
 node "$root/scripts/bootstrap.mjs" --no-native
 mkdir -p "$out"
 stage=$(mktemp -d)
@@ -51,7 +55,7 @@ fetch_node
 copy_node_modules
 mkdir -p "$stage/native" "$stage/__test__/goldens" "$stage/benchmarks"
 cp -rL "$native/." "$stage/native/"
-rm -rf "$stage"/native/.building "$stage"/native/torch-*
+rm -rf "$stage"/native/.building "$stage"/native/torch-* "$stage"/native/*.stamp "$stage"/native/*.d.ts
 # Every kernel beside its twin, where npm run test:cuda has built it.
 [ ! -e "$root/.cache/cuda/kernels-on-device" ] || cp "$root/.cache/cuda/kernels-on-device" "$stage/native/"
 cp -r "$root/bin" "$root/dist" "$root/package.json" "$stage/"
@@ -64,6 +68,7 @@ pytorchcv=$(grep -o '^pytorchcv==.*' "$root/__test__/goldens/requirements-models
 
 echo "pack: compressing $(du -sm "$stage" | cut -f1) MB" >&2
 tar c -C "$stage" . | xz -T2 -6 >"$out/code.tar.xz"
+cp "$root/benchmarks/gpu/run.sh" "$out/"
 
 if [ -n "$data" ]; then
   [ -d "$data/cifar-10-batches-bin" ] && data=$data/cifar-10-batches-bin
@@ -80,4 +85,4 @@ for part in "$out"/code.tar.xz "$out"/data-*.tar; do
   echo "$part: $((size / 1024 / 1024)) MiB" >&2
   [ "$size" -lt "$limit" ] || fail "$part is larger than 64 MiB"
 done
-echo "pack: for libtorch $(node -p "JSON.parse(require('fs').readFileSync('$native/build.json')).libtorch"); on the other machine: benchmarks/gpu/run.sh --pack FOLDER all" >&2
+echo "pack: for libtorch $torch; on the other machine: FOLDER/run.sh --pack FOLDER all" >&2

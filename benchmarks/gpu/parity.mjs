@@ -36,7 +36,7 @@ async function losses({ device, dtype, by }) {
 async function byPasses(model, optimizer, train) {
   const found = [];
   for (let step = 0; step < steps; step += 1) {
-    for await (const images of train.batches({ batchSize: batch, seed: step })) {
+    for await (const images of train.batches({ batchSize: batch, epoch: step })) {
       found.push(await model.backward(images));
       await optimizer.ascentStep();
       await model.backward(images);
@@ -68,6 +68,7 @@ if (values.training !== undefined) {
     compare({ device, dtype: 'bfloat16' }, { device: 'cpu', dtype: 'float32' }, 0.01),
     compare({ device, dtype: 'float32' }, { device, dtype: 'float32', by: 'passes' }, 1e-5),
   ];
+  await useDevice(device);
   report(values.out, { device, steps, batch, comparisons });
   if (!comparisons.every(({ met }) => met)) process.exitCode = 1;
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Everything that is measured on a GPU, on a machine that has only Python with PyTorch and a driver, in stages of at most eight minutes.
-#   benchmarks/gpu/run.sh [--pack DIR] [--out DIR] [--device cuda] [--tiny] all | list | STAGE...
+#   benchmarks/gpu/run.sh [--pack DIR] [--work DIR] [--data-dir DIR] [--out DIR] [--device cuda] [--limit SECONDS] [--tiny] [--again]
+#     all | list | STAGE...
 # A stage writes STAGE.log and JSON into --out; one that is done is not run again there unless --again is given, so a
 # machine that goes away costs one stage. Runs of 200 epochs go on from their checkpoints.
 # `--device cpu --tiny` goes through all stages in a few minutes, to try the script: its figures mean nothing.
@@ -10,7 +11,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 stages=(environment sanitizer parity resnet20 wrn28_10 resnet50 passes profile memory cifar94 runs)
 
-device=cuda out=gpu-results pack= work=/tmp/flatmin-gpu data= limit=460 tiny= again=
+device=cuda out=gpu-results pack= work=${TMPDIR:-/tmp}/flatmin-gpu data= limit=460 tiny= again=
 usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" | grep -v '^set '; echo "stages: ${stages[*]}"; }
 wrong() { echo "run: $1" >&2; usage >&2; exit 2; }
 

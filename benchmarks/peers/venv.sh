@@ -7,8 +7,8 @@
 set -euo pipefail
 
 if [ -n "${FLATMIN_PEERS_PYTHON:-}" ] && [ "${1:-}" != onnx ]; then
-  if ! "$FLATMIN_PEERS_PYTHON" -c 'import torch' >&2; then
-    echo "peers: FLATMIN_PEERS_PYTHON is '$FLATMIN_PEERS_PYTHON', which cannot import torch" >&2
+  if ! "$FLATMIN_PEERS_PYTHON" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)' >&2; then
+    echo "peers: FLATMIN_PEERS_PYTHON is '$FLATMIN_PEERS_PYTHON', which has no torch" >&2
     exit 1
   fi
   echo "$FLATMIN_PEERS_PYTHON"

@@ -1,4 +1,4 @@
-// For which GPUs a library holds machine code and for which PTX, read from its fat binaries. The registry has no cuobjdump.
+// For which GPUs a library holds machine code and for which PTX, read from its fat binaries. cuobjdump would be one more download.
 
 import { readFileSync } from 'node:fs';
 
