@@ -53,10 +53,9 @@ export interface Traffic {
   readonly descent: number;
 }
 
-// The norm pass of a gradient reads it; a step of SGD with momentum reads and writes weights and momentum, reads the gradient and
-// writes the working weights.
+// The norm pass of a gradient reads it; a step of SGD with momentum reads and writes weights and momentum, and reads the gradient.
 const NORM = 1;
-const DESCENT = NORM + 6;
+const DESCENT = NORM + 5;
 
 /** Those whose traffic is counted: norm pass, then weights, gradient and working weights. T_w needs the weights in both. */
 export const TRAFFIC: Partial<Record<Method, Traffic>> = {

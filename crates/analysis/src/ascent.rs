@@ -38,7 +38,7 @@ impl Search<'_> {
         let first = parameters.like()?;
         self.ball.climb(parameters, &first, h, rho)?;
         if self.options.method == Method::OneStep {
-            self.ball.enter(self.model, &first);
+            self.ball.enter(self.model, &first)?;
             let outcome = self.objective.value(self.model)?;
             let curve = vec![0.0, outcome.loss - clean.loss];
             let reached = Reached { outcome, norm: self.ball.norm(parameters, &first), curve };
@@ -69,7 +69,7 @@ impl Search<'_> {
         let parameters = self.model.parameters();
         let mut best: Option<Best> = None;
         for step in 0..=steps {
-            self.ball.enter(self.model, &u);
+            self.ball.enter(self.model, &u)?;
             // No gradient is needed where the ascent ends.
             let (outcome, gradient) = match step < steps {
                 true => self.objective.gradient(self.model).map(|(outcome, gradient)| (outcome, Some(gradient)))?,
@@ -102,7 +102,7 @@ impl Search<'_> {
         for draw in 0..draws {
             let mut u = self.ball.random(self.model.parameters(), Noise::Normal, self.seed(draw))?;
             scale(&mut u, rho)?;
-            self.ball.enter(self.model, &u);
+            self.ball.enter(self.model, &u)?;
             let outcome = self.objective.value(self.model)?;
             if !outcome.loss.is_finite() {
                 return Err(not_finite(rho));

@@ -1,7 +1,7 @@
 //! A model on its way through other weights and statistics than its own. Whatever happens, it is as it was when the
 //! excursion is over, bit for bit.
 
-use flatmin_nn::Model;
+use flatmin_nn::{Model, Standing};
 use tch::{Tensor, no_grad};
 
 use crate::error::{Error, Result};
@@ -38,7 +38,7 @@ impl<'a> Excursion<'a> {
         no_grad(|| {
             let mut working = parameters.working().shallow_clone();
             working.f_copy_(&parameters.master().f_add(displacement)?)?;
-            Ok(())
+            Ok(parameters.stand(Standing::Working)?)
         })
     }
 

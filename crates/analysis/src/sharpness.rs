@@ -270,7 +270,7 @@ impl Measure<'_> {
     fn search(&self, images: Images<'_>) -> Result<Found> {
         let model = self.excursion.model();
         let objective = Objective { loss: &self.options.data.loss, images, monitor: self.monitor };
-        self.ball.enter(model, &model.parameters().like()?);
+        self.ball.enter(model, &model.parameters().like()?)?;
         let search = Search { model, ball: self.ball, objective: &objective, options: self.options };
         if self.options.method == Method::Random {
             let clean = objective.value(model)?;

@@ -1,12 +1,14 @@
 //! All parameters of a model in one flat *master* arena, and the *working* arena that the network reads.
 //!
-//! The ascent step of SAM writes working = master + eps and leaves the master alone, the descent step updates the master
-//! and rewrites working. So weights return to w bit for bit with no saved copy, a checkpoint never holds perturbed
-//! weights, and every update is a linear pass over memory.
+//! The ascent step of SAM writes working = master + eps and leaves the master alone, the descent step updates the master.
+//! So weights return to w bit for bit with no saved copy, a checkpoint never holds perturbed weights, and every update is a
+//! linear pass over memory. On the CPU the network reads the master itself at w ([`Standing`]), so that nothing need be
+//! written to return; elsewhere it reads working always, as recorded graphs keep addresses, and the descent rewrites it.
 //!
 //! A model that computes in 16 bits reads matrices and filters from a second side of the working arena, of that format. Gammas,
 //! biases and betas stay float32, as does the master: updates far below a rounded weight's resolution add up there.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -111,12 +113,30 @@ pub struct ParameterArena {
     memory: Memory,
 }
 
+/// Which arena the network reads. Segments that it reads in 16 bits stay where they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// At w.
+    Master,
+    /// At w + eps; at w, too, where [`ParameterArena::stand`] has no effect.
+    Working,
+}
+
 /// The arenas on one device, and the views of them that the network reads.
 struct Memory {
     master: Tensor,
     working: Tensor,
     half: Option<Tensor>,
     leaves: Vec<Tensor>,
+    /// What a leaf can show; None for those of 16 bits.
+    views: Vec<Option<Views>>,
+    standing: Cell<Standing>,
+}
+
+/// One parameter in both arenas.
+struct Views {
+    master: Tensor,
+    working: Tensor,
 }
 
 impl Memory {
@@ -129,14 +149,17 @@ impl Memory {
         let half_end =
             segments.iter().filter(|segment| segment.is_half(dtype)).map(|segment| segment.range().end).max();
         let half = half_end.map(|end| Tensor::f_zeros([end as i64], (dtype.compute_kind(), device))).transpose()?;
-        let leaves = segments
-            .iter()
-            .map(|segment| {
-                let side = half.as_ref().filter(|_| segment.is_half(dtype)).unwrap_or(&working);
-                Ok(segment.view_of(side)?.f_detach()?.f_set_requires_grad(true)?)
-            })
-            .collect::<Result<_>>()?;
-        Ok(Self { master, working, half, leaves })
+        let side = |segment: &Segment| half.as_ref().filter(|_| segment.is_half(dtype));
+        let leaf = |segment: &Segment| {
+            Ok(segment.view_of(side(segment).unwrap_or(&working))?.f_detach()?.f_set_requires_grad(true)?)
+        };
+        let views = |segment: &Segment| {
+            let both = || Ok(Views { master: segment.view_of(&master)?, working: segment.view_of(&working)? });
+            side(segment).is_none().then(both).transpose()
+        };
+        let leaves = segments.iter().map(leaf).collect::<Result<_>>()?;
+        let views = segments.iter().map(views).collect::<Result<_>>()?;
+        Ok(Self { master, working, half, leaves, views, standing: Cell::new(Standing::Working) })
     }
 }
 
@@ -175,10 +198,12 @@ impl ParameterArena {
         }
         let engine = Engine::Cpu;
         let memory = Memory::new(&segments, dtype, engine.device())?;
-        Ok(Self { dtype, engine, segments, index, memory })
+        let arena = Self { dtype, engine, segments, index, memory };
+        arena.stand(Standing::Master)?;
+        Ok(arena)
     }
 
-    /// Moves the arenas to where an engine computes: working = master, no gradients.
+    /// Moves the arenas to where an engine computes: at w, no gradients.
     pub(crate) fn to(&mut self, engine: Engine) -> Result<()> {
         let mut moved = Memory::new(&self.segments, self.dtype, engine.device())?;
         no_grad(|| moved.master.f_copy_(&self.memory.master))?;
@@ -231,7 +256,7 @@ impl ParameterArena {
         self.index.get(name).copied()
     }
 
-    /// What the network reads: views of the working arena that collect gradients, in the order of the segments.
+    /// What the network reads: views of an arena that collect gradients, in the order of the segments.
     pub fn leaves(&self) -> &[Tensor] {
         &self.memory.leaves
     }
@@ -254,10 +279,31 @@ impl ParameterArena {
         &self.memory.master
     }
 
-    /// The working arena, 1-D. Equal to the master but between an ascent and a descent step. Segments for which
-    /// [`Segment::is_half`] holds lie in [`Self::working_half`] instead.
+    /// The working arena, 1-D: w + eps between an ascent and a descent step, at other times out of use on the CPU and equal to
+    /// the master elsewhere. Segments for which [`Segment::is_half`] holds lie in [`Self::working_half`] instead.
     pub fn working(&self) -> &Tensor {
         &self.memory.working
+    }
+
+    /// The arena that the network reads, the segments of 16 bits aside.
+    pub fn standing(&self) -> &Tensor {
+        match self.memory.standing.get() {
+            Standing::Master => &self.memory.master,
+            Standing::Working => &self.memory.working,
+        }
+    }
+
+    /// Lets the network read an arena, whose numbers are in order. On the CPU alone: elsewhere it keeps reading working.
+    pub fn stand(&self, standing: Standing) -> Result<()> {
+        if self.engine != Engine::Cpu || self.memory.standing.replace(standing) == standing {
+            return Ok(());
+        }
+        for (leaf, views) in self.memory.leaves.iter().zip(&self.memory.views) {
+            let Some(views) = views else { continue };
+            let view = if standing == Standing::Master { &views.master } else { &views.working };
+            leaf.shallow_clone().f_set_data(view)?;
+        }
+        Ok(())
     }
 
     /// The side of the working arena that has 16 bits, 1-D, rounded to nearest even; it ends with the last segment that lies there.
@@ -283,7 +329,7 @@ impl ParameterArena {
         Ok(copy)
     }
 
-    /// Sets a parameter in the master and the working arena. The value is cast to the arena's dtype.
+    /// Sets a parameter in the master and where the network reads it. The value is cast to the arena's dtype.
     ///
     /// # Errors
     /// `ERR_FLATMIN_SHAPE` if the shapes differ.
@@ -323,8 +369,9 @@ impl ParameterArena {
             .try_fold(false, |any, one: Result<bool>| Ok(any || one?))
     }
 
-    /// Makes working equal to master again: weights leave a perturbation, bit for bit.
+    /// Lets the network read the master's numbers again: weights leave a perturbation, bit for bit.
     pub fn sync_working(&mut self) -> Result<()> {
+        self.stand(Standing::Master)?;
         (0..self.segments.len()).try_for_each(|position| self.sync(position))
     }
 
@@ -334,7 +381,7 @@ impl ParameterArena {
         Ok(())
     }
 
-    /// Tells autograd that a kernel wrote the working arena through its raw pointer.
+    /// Tells autograd that the network reads other numbers: a kernel wrote them through a raw pointer, or leaves show another arena.
     pub fn bump_working_version(&self) {
         bump_version(&self.memory.working);
         if let Some(half) = &self.memory.half {
@@ -452,6 +499,25 @@ mod tests {
         }
         let wrong = counting(&[2, 2]);
         assert_eq!(arena.write(0, &wrong).unwrap_err().code(), "ERR_FLATMIN_SHAPE");
+    }
+
+    #[test]
+    fn the_network_reads_the_arena_it_stands_on_and_keeps_its_gradients() {
+        let mut arena = arena();
+        arena.write(1, &counting(&[4, 5])).unwrap();
+        let leaf = arena.leaves()[1].shallow_clone();
+        let pass = || (&leaf * &leaf).sum(Kind::Double).f_backward().unwrap();
+        pass();
+        let _ = arena.working().shallow_clone().fill_(3.0);
+        assert_eq!(leaf.detach(), counting(&[4, 5]));
+        arena.stand(Standing::Working).unwrap();
+        assert_eq!((leaf.data_ptr(), arena.standing()), (arena.memory.working.get(64).data_ptr(), arena.working()));
+        assert!(arena.is_perturbed().unwrap());
+        pass();
+        assert_eq!(leaf.grad(), 2.0 * counting(&[4, 5]) + 6.0);
+        arena.stand(Standing::Master).unwrap();
+        assert_eq!(leaf.detach(), counting(&[4, 5]));
+        assert!(!arena.is_perturbed().unwrap());
     }
 
     #[test]

@@ -22,7 +22,7 @@ mod torch_file;
 mod weight_file;
 pub mod zoo;
 
-pub use arena::{ALIGNMENT, Gradients, MemoryFormat, ParamKind, ParamSpec, ParameterArena, Segment};
+pub use arena::{ALIGNMENT, Gradients, MemoryFormat, ParamKind, ParamSpec, ParameterArena, Segment, Standing};
 pub use buffers::{BufferArena, RunningStatistics};
 pub use dtype::Dtype;
 pub use engine::{Engine, cuda_library, device_name, use_cuda_library};

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{IGNORE, STAGE, close, spec};
-use flatmin_nn::{Dtype, Model, ModelSpec, Pass, zoo};
+use flatmin_nn::{Dtype, Model, ModelSpec, Pass, Standing, zoo};
 use serde_json::json;
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -124,6 +124,7 @@ fn working_weights_return_to_the_rounded_master() {
     let before: Vec<Tensor> = half.parameters().leaves().iter().map(|leaf| leaf.detach().copy()).collect();
     let _ = half.parameters().working_half().unwrap().shallow_clone().fill_(1.0);
     let _ = half.parameters().working().shallow_clone().fill_(1.0);
+    half.parameters().stand(Standing::Working).unwrap();
     half.parameters_mut().sync_working().unwrap();
     for (leaf, before) in half.parameters().leaves().iter().zip(&before) {
         assert_eq!(leaf.detach(), *before);

@@ -14,7 +14,7 @@ use crate::sgd::Sgd;
 
 /// A base optimizer. It sees only the gradient it is given, once a step, at w.
 pub trait BaseOptimizer: Send {
-    /// Steps the master weights of every parameter that has a gradient and sets working = master everywhere.
+    /// Steps the master weights of every parameter that has a gradient, and lets the network read them.
     fn descend(&mut self, setting: &Setting<'_>, gradient: &Mix<'_>) -> Result<()>;
 
     /// Queues the same step on a device, to be taken unless the record says that it is skipped. Counts nothing.

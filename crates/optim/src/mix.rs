@@ -6,8 +6,8 @@ use flatmin_torch_ext::cpu::{Blend, GradientTable, Layout, Real, SegmentLayout, 
 use tch::Tensor;
 
 use crate::error::Result;
-use crate::kernels::own::working;
-use crate::kernels::torch::{part, part_of_working};
+use crate::kernels::own::standing;
+use crate::kernels::torch::{part, part_of_standing};
 
 /// Where numbers come from.
 #[derive(Clone, Copy)]
@@ -37,7 +37,7 @@ impl Source<'_> {
             Self::Arena(_) if !parameters.is_trainable(position) => None,
             Self::Arena(arena) => Some(part(arena, segment)?),
             Self::Weights(At::Master) => Some(part(parameters.master(), segment)?),
-            Self::Weights(At::Working) => Some(part_of_working(parameters, segment)?),
+            Self::Weights(At::Working) => Some(part_of_standing(parameters, segment)?),
         })
     }
 }
@@ -143,7 +143,7 @@ impl<'a> Mix<'a> {
                 GradientTable::of_arena(layout, Slab::of(arena)).retain(|position| parameters.is_trainable(position))
             }
             Source::Weights(At::Master) => GradientTable::of_arena(layout, Slab::of(parameters.master())),
-            Source::Weights(At::Working) => GradientTable::of_working(layout, working(parameters)),
+            Source::Weights(At::Working) => GradientTable::of_working(layout, standing(parameters)),
         };
         let tables: Vec<GradientTable<'_, T>> = self.terms.iter().map(|term| table(term.source)).collect();
         let mut pairs = tables.iter().zip(&self.terms);

@@ -11,7 +11,7 @@ use tch::{Device, Tensor, no_grad};
 use crate::ascent::{Ball, worst};
 use crate::config::{BallConfig, PNorm};
 use crate::error::{Error, Result};
-use crate::kernels::{Displacement, Metric, own};
+use crate::kernels::{self, Displacement, Metric, own};
 use crate::mix::Mix;
 use crate::sam::{Layouts, Place};
 
@@ -76,7 +76,10 @@ impl Neighbourhood {
     }
 
     /// Lets the network read w + T_w u.
-    pub fn enter(&self, model: &Model, u: &Tensor) {
+    ///
+    /// # Errors
+    /// If libtorch fails.
+    pub fn enter(&self, model: &Model, u: &Tensor) -> Result<()> {
         let parameters = model.parameters();
         let displacement = Displacement {
             shape: Shape::Linear,
@@ -85,8 +88,9 @@ impl Neighbourhood {
             mask: None,
             round_trip: false,
         };
-        own::perturb(self.metric(), parameters, &Mix::of_arena(u), &displacement);
+        kernels::perturb(self.metric(), parameters, &Mix::of_arena(u), &displacement)?;
         parameters.bump_working_version();
+        Ok(())
     }
 
     /// T_w x: a gradient with respect to u from one with respect to w.

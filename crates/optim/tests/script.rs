@@ -48,7 +48,7 @@ fn train(model: &mut Model, sharpness: Value, steps: i64) {
         let outcome =
             train_step(model, &mut optimizer, &images, &target, &Loss::default(), StepOptions::new(seed as u64));
         assert!(outcome.unwrap().finite);
-        assert_eq!(bits(model.parameters().working()), bits(model.parameters().master()));
+        assert_eq!(bits(model.parameters().standing()), bits(model.parameters().master()));
     }
 }
 

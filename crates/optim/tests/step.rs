@@ -32,19 +32,19 @@ fn weights_return_bit_for_bit() {
     let mut model = model(2);
     let mut optimizer = optimizer(&mut model, json!({ "type": "sgd", "lr": 0.0 }), asam(5.0));
     let (images, target) = batch(1);
-    let before = bits(model.parameters().working());
+    let before = bits(model.parameters().standing());
     pass(&model, &images, &target);
     optimizer.ascent_step(&mut model).unwrap();
-    assert_ne!(bits(model.parameters().working()), before);
+    assert_ne!(bits(model.parameters().standing()), before);
     assert_eq!(bits(model.parameters().master()), before, "the ascent leaves the master alone");
     pass(&model, &images, &target);
     optimizer.descent_step(&mut model).unwrap();
-    assert_eq!(bits(model.parameters().working()), before, "lr 0: nothing but the return");
+    assert_eq!(bits(model.parameters().standing()), before, "lr 0: nothing but the return");
 
     pass(&model, &images, &target);
     optimizer.ascent_step(&mut model).unwrap();
     optimizer.abandon_step(&mut model).unwrap();
-    assert_eq!(bits(model.parameters().working()), before);
+    assert_eq!(bits(model.parameters().standing()), before);
     assert_eq!(optimizer.phase(), Phase::Clean);
 }
 
@@ -142,9 +142,9 @@ fn a_zero_gradient_perturbs_nothing() {
     for leaf in model.parameters().leaves() {
         let _ = no_grad(|| leaf.grad().zero_());
     }
-    let before = bits(model.parameters().working());
+    let before = bits(model.parameters().standing());
     assert!(optimizer.ascent_step(&mut model).unwrap().finite);
-    assert_eq!(bits(model.parameters().working()), before);
+    assert_eq!(bits(model.parameters().standing()), before);
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn a_gradient_that_is_not_finite_skips_the_step_in_either_pass() {
             optimizer.state_dict(model.parameters()).unwrap().iter().map(|(_, t)| bits(t)).collect::<Vec<_>>(),
         );
         assert_eq!(before, after, "weights, statistics and momentum as before the step");
-        assert_eq!(bits(model.parameters().working()), bits(model.parameters().master()));
+        assert_eq!(bits(model.parameters().standing()), bits(model.parameters().master()));
         assert_eq!((optimizer.steps(), optimizer.skipped()), (1, 1));
         // And training goes on.
         assert!(

@@ -35,7 +35,7 @@ fn an_asam_step_on_every_model_returns_to_w() {
         let mut images = Tensor::empty([2, channels, height, width], (Kind::Float, Device::Cpu));
         Generator::new(2).unwrap().normal_(&mut images, 0.0, 1.0).unwrap();
         let labels = Target::Classes(Tensor::from_slice(&[0i64, 1]));
-        let (master, working) = (model.parameters().master().copy(), model.parameters().working().copy());
+        let (master, working) = (model.parameters().master().copy(), model.parameters().standing().copy());
 
         let options = StepOptions::new(3);
         let outcome = train_step(&mut model, &mut optimizer, &images, &labels, &Loss::default(), options).unwrap();
@@ -43,6 +43,6 @@ fn an_asam_step_on_every_model_returns_to_w() {
         assert!(outcome.finite && outcome.reported.loss.is_finite() && perturbed.is_finite(), "{name}: {outcome:?}");
         assert_ne!(perturbed, outcome.reported.loss, "{name}: the second pass was at w");
         assert_eq!(*model.parameters().master(), master, "{name}: weights moved");
-        assert_eq!(*model.parameters().working(), working, "{name}: weights stayed perturbed");
+        assert_eq!(*model.parameters().standing(), working, "{name}: weights stayed perturbed");
     }
 }

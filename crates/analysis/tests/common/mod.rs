@@ -118,7 +118,7 @@ pub fn near(found: f64, expected: f64, relative: f64) {
 /// All numbers that a measurement could have changed.
 pub fn bits(model: &Model) -> Vec<Vec<u64>> {
     let parameters = model.parameters();
-    let arenas = [parameters.master(), parameters.working(), model.buffers().arena()];
+    let arenas = [parameters.master(), parameters.standing(), model.buffers().arena()];
     let numbers = |tensor: &Tensor| {
         let values = Vec::<f64>::try_from(tensor.to_kind(Kind::Double).flatten(0, -1)).unwrap();
         values.into_iter().map(f64::to_bits).collect::<Vec<_>>()

@@ -4,7 +4,7 @@
 
 pub mod formula;
 
-use flatmin_nn::{Dtype, Model, ModelSpec, Pass, Statistics};
+use flatmin_nn::{Dtype, Model, ModelSpec, Pass, Standing, Statistics};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
@@ -57,6 +57,13 @@ pub fn gradient_of(model: &Model, name: &str) -> Tensor {
     let parameters = model.parameters();
     let gradients = parameters.gradients().unwrap();
     gradients.tensors()[parameters.position(name).unwrap()].as_ref().unwrap().shallow_clone()
+}
+
+/// Lets the network read its weights plus one.
+pub fn perturb(model: &Model) {
+    let parameters = model.parameters();
+    tch::no_grad(|| parameters.working().shallow_clone().copy_(&(parameters.master() + 1.0)));
+    parameters.stand(Standing::Working).unwrap();
 }
 
 /// Sets every parameter and statistic to values that look random, so that nothing is 0 or 1 by accident.

@@ -4,7 +4,7 @@
 pub mod own;
 pub mod torch;
 
-use flatmin_nn::{Engine, ParameterArena};
+use flatmin_nn::{Engine, ParameterArena, Standing};
 use flatmin_torch_ext::cpu::{AdamStep, DualNorm, GradientNorms, Layout, Mask, Origin, Products, SgdStep, Shape};
 use tch::Tensor;
 
@@ -60,26 +60,28 @@ pub fn dual_norm(metric: Metric<'_>, parameters: &ParameterArena, gradient: &Mix
     }
 }
 
-/// working = w + eps; answers what rounding made of eps, if the network reads bfloat16 weights.
+/// Lets the network read w + eps; answers what rounding made of eps, if it reads weights of 16 bits.
 pub fn perturb(
     metric: Metric<'_>,
     parameters: &ParameterArena,
     direction: &Mix<'_>,
     displacement: &Displacement,
 ) -> Result<Option<Rounding>> {
-    match parameters.engine() {
-        Engine::Cpu => Ok(own::perturb(metric, parameters, direction, displacement)),
-        Engine::Torch(_) | Engine::Cuda(_) => torch::perturb(metric, parameters, direction, displacement),
-    }
+    let rounding = match parameters.engine() {
+        Engine::Cpu => own::perturb(metric, parameters, direction, displacement),
+        Engine::Torch(_) | Engine::Cuda(_) => torch::perturb(metric, parameters, direction, displacement)?,
+    };
+    parameters.stand(Standing::Working)?;
+    Ok(rounding)
 }
 
-/// working = master.
+/// Lets the network read w.
 pub fn restore(layout: &Layout, parameters: &ParameterArena) -> Result<()> {
     match parameters.engine() {
         Engine::Cpu => own::restore(layout, parameters),
         Engine::Torch(_) | Engine::Cuda(_) => torch::restore(layout, parameters)?,
     }
-    Ok(())
+    Ok(parameters.stand(Standing::Master)?)
 }
 
 /// Inner products of two gradients over the parameters that have both.
@@ -99,16 +101,16 @@ pub fn assign(layout: &Layout, parameters: &ParameterArena, arena: &Tensor, mix:
     Ok(())
 }
 
-/// master += mix, working = master.
+/// master += mix, which the network then reads.
 pub fn translate(layout: &Layout, parameters: &ParameterArena, mix: &Mix<'_>) -> Result<()> {
     match parameters.engine() {
         Engine::Cpu => own::translate(layout, parameters, mix),
         Engine::Torch(_) | Engine::Cuda(_) => torch::translate(layout, parameters, mix)?,
     }
-    Ok(())
+    Ok(parameters.stand(Standing::Master)?)
 }
 
-/// A step of SGD, by parameter group; `first` says of each segment whether its momentum is still unset.
+/// A step of SGD, by parameter group, to weights that the network then reads; `first` says of each segment whether its momentum is still unset.
 pub fn sgd(
     layout: &Layout,
     parameters: &ParameterArena,
@@ -121,10 +123,10 @@ pub fn sgd(
         Engine::Cpu => own::sgd(layout, parameters, gradient, momentum, steps, first),
         Engine::Torch(_) | Engine::Cuda(_) => torch::sgd(layout, parameters, gradient, momentum, steps, first)?,
     }
-    Ok(())
+    Ok(parameters.stand(Standing::Master)?)
 }
 
-/// A step of Adam, by parameter group; `counts` says of each segment the how-manieth step this is, from 1.
+/// A step of Adam, by parameter group, to weights that the network then reads; `counts` says of each segment the how-manieth step this is, from 1.
 pub fn adam(
     layout: &Layout,
     parameters: &ParameterArena,
@@ -137,5 +139,5 @@ pub fn adam(
         Engine::Cpu => own::adam(layout, parameters, gradient, moments, steps, counts),
         Engine::Torch(_) | Engine::Cuda(_) => torch::adam(layout, parameters, gradient, moments, steps, counts)?,
     }
-    Ok(())
+    Ok(parameters.stand(Standing::Master)?)
 }

@@ -23,9 +23,18 @@ macro_rules! with_real {
     };
 }
 
-/// The weights that the network reads.
-pub fn working<T: Real>(parameters: &ParameterArena) -> Working<T> {
-    Working::new(Slab::of(parameters.working()), parameters.working_half().and_then(HalfSlab::of))
+/// Where the network reads w + eps.
+fn working<T: Real>(parameters: &ParameterArena) -> Working<T> {
+    Working::new(Slab::of(parameters.working()), half(parameters))
+}
+
+/// The weights that the network reads now.
+pub fn standing<T: Real>(parameters: &ParameterArena) -> Working<T> {
+    Working::new(Slab::of(parameters.standing()), half(parameters))
+}
+
+fn half(parameters: &ParameterArena) -> Option<HalfSlab> {
+    parameters.working_half().and_then(HalfSlab::of)
 }
 
 pub fn norms(metric: Metric<'_>, parameters: &ParameterArena, gradient: &Mix<'_>) -> GradientNorms {
@@ -131,10 +140,12 @@ pub fn displace(
 }
 
 pub fn restore(layout: &Layout, parameters: &ParameterArena) {
-    fn run<T: Real>(layout: &Layout, parameters: &ParameterArena) {
-        cpu::restore::<T>(layout, Slab::of(parameters.master()), working(parameters));
+    fn run<T: Real>(layout: &Layout, parameters: &ParameterArena, half: HalfSlab) {
+        cpu::restore::<T>(layout, Slab::of(parameters.master()), half);
     }
-    with_real!(parameters.dtype(), run(layout, parameters));
+    if let Some(half) = half(parameters) {
+        with_real!(parameters.dtype(), run(layout, parameters, half));
+    }
 }
 
 pub fn products(layout: &Layout, parameters: &ParameterArena, a: &Mix<'_>, b: &Mix<'_>) -> Products {
@@ -154,7 +165,7 @@ pub fn assign(layout: &Layout, parameters: &ParameterArena, arena: &Tensor, mix:
 pub fn translate(layout: &Layout, parameters: &ParameterArena, mix: &Mix<'_>) {
     fn run<T: Real>(layout: &Layout, parameters: &ParameterArena, mix: &Mix<'_>) {
         let master = Slab::of(parameters.master());
-        mix.run::<T, _>(layout, parameters, |blend| cpu::translate(layout, master, working(parameters), blend));
+        mix.run::<T, _>(layout, parameters, |blend| cpu::translate(layout, master, half(parameters), blend));
     }
     with_real!(parameters.dtype(), run(layout, parameters, mix));
 }
@@ -177,7 +188,7 @@ pub fn sgd(
     ) {
         let (master, momentum) = (Slab::of(parameters.master()), momentum.map(Slab::of));
         gradient.run::<T, _>(layout, parameters, |gradient| {
-            cpu::sgd(layout, master, working(parameters), momentum, gradient, steps, first);
+            cpu::sgd(layout, master, half(parameters), momentum, gradient, steps, first);
         });
     }
     with_real!(parameters.dtype(), run(layout, parameters, gradient, momentum, steps, first));
@@ -202,7 +213,7 @@ pub fn adam(
         let master = Slab::of(parameters.master());
         let (first, second) = (Slab::of(moments.first), Slab::of(moments.second));
         gradient.run::<T, _>(layout, parameters, |gradient| {
-            cpu::adam(layout, master, working(parameters), first, second, gradient, steps, counts);
+            cpu::adam(layout, master, half(parameters), first, second, gradient, steps, counts);
         });
     }
     with_real!(parameters.dtype(), run(layout, parameters, gradient, moments, steps, counts));

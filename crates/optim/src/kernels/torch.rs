@@ -19,9 +19,9 @@ pub fn part(arena: &Tensor, segment: &SegmentLayout) -> Result<Tensor> {
 }
 
 /// A segment of the weights that the network reads, `[len]`.
-pub fn part_of_working(parameters: &ParameterArena, segment: &SegmentLayout) -> Result<Tensor> {
+pub fn part_of_standing(parameters: &ParameterArena, segment: &SegmentLayout) -> Result<Tensor> {
     let half = parameters.working_half().filter(|_| segment.half);
-    part(half.unwrap_or(parameters.working()), segment)
+    part(half.unwrap_or(parameters.standing()), segment)
 }
 
 /// A segment with the numbers that a mix has for it, and T_w there.
@@ -185,7 +185,7 @@ pub fn perturb(
             }
             let coefficient = displacement.coefficients[piece.segment.group];
             let eps = piece.shaped(&piece.numbers, displacement.shape)?.f_mul_scalar(coefficient)?;
-            let working = part_of_working(parameters, piece.segment)?;
+            let working = part_of_standing(parameters, piece.segment)?;
             let from = match displacement.origin {
                 Origin::Master => piece.weights.shallow_clone(),
                 Origin::Working => working.f_to_kind(eps.kind())?,
@@ -273,7 +273,7 @@ fn split_mix(seed: u64, indices: &Tensor) -> Result<Tensor> {
 pub fn restore(layout: &Layout, parameters: &ParameterArena) -> Result<()> {
     no_grad(|| {
         layout.segments().iter().try_for_each(|segment| {
-            Ok(part_of_working(parameters, segment)?.f_copy_(&part(parameters.master(), segment)?)?)
+            Ok(part_of_standing(parameters, segment)?.f_copy_(&part(parameters.master(), segment)?)?)
         })
     })
 }

@@ -1,14 +1,12 @@
-//! The descent write of Adam (Kingma and Ba 2015, algorithm 1) and AdamW (Loshchilov and Hutter 2019, algorithm 2),
-//! restoring the working weights on the way.
+//! The descent write of Adam (Kingma and Ba 2015, algorithm 1) and AdamW (Loshchilov and Hutter 2019, algorithm 2).
 
 use multiversion::multiversion;
 
 use super::blend::Blend;
 use super::descent::{Descent, descend};
 use super::layout::Layout;
-use super::memory::{CHUNK, fence, prefetch};
-use super::slab::{Real, Slab};
-use super::working::{Out, Working};
+use super::memory::{CHUNK, prefetch};
+use super::slab::{HalfSlab, Real, Slab};
 
 /// Options of one parameter group.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -22,26 +20,26 @@ pub struct AdamStep {
     pub decoupled: bool,
 }
 
-/// Steps every segment that has a gradient and sets working = master everywhere.
+/// Steps every segment that has a gradient, and rounds the weights of 16 bits anew.
 ///
 /// `steps` has one entry for each group; `counts` says of each segment the how-manieth step this is, from 1.
 #[allow(clippy::too_many_arguments)] // Four arenas, their gradients and two tables.
 pub fn adam<T: Real>(
     layout: &Layout,
     master: Slab<T>,
-    working: Working<T>,
+    half: Option<HalfSlab>,
     first_moment: Slab<T>,
     second_moment: Slab<T>,
     gradient: &Blend<'_, T>,
     steps: &[AdamStep],
     counts: &[u64],
 ) {
-    descend(layout, master, working, gradient, |descent| {
-        let Descent { block, group, weights, out, gradient } = descent;
+    descend(layout, master, half, gradient, |descent| {
+        let Descent { block, group, weights, gradient } = descent;
         let range = || block.global.clone();
         // SAFETY: blocks are disjoint; the moments are arenas of their own.
         let moments = unsafe { (first_moment.write(range()), second_moment.write(range())) };
-        update(weights, out, moments, gradient, &Rates::new(&steps[group], counts[block.segment]));
+        update(weights, moments, gradient, &Rates::new(&steps[group], counts[block.segment]));
     });
 }
 
@@ -79,29 +77,19 @@ impl<T: Real> Rates<T> {
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma"))]
-fn update<T: Real>(
-    weights: &mut [T],
-    mut out: Out<'_, T>,
-    moments: (&mut [T], &mut [T]),
-    gradient: &[T],
-    rates: &Rates<T>,
-) {
+fn update<T: Real>(weights: &mut [T], moments: (&mut [T], &mut [T]), gradient: &[T], rates: &Rates<T>) {
     let moments = moments.0.chunks_mut(CHUNK).zip(moments.1.chunks_mut(CHUNK));
     let chunks = weights.chunks_mut(CHUNK).zip(moments).zip(gradient.chunks(CHUNK));
-    for (index, ((weights, (m, v)), gradient)) in chunks.enumerate() {
+    for ((weights, (m, v)), gradient) in chunks {
         prefetch(weights);
         prefetch(m);
         prefetch(v);
         prefetch(gradient);
-        let mut next = [T::zero(); CHUNK];
-        for ((((next, w), m), v), &g) in next.iter_mut().zip(&mut *weights).zip(m).zip(v).zip(gradient) {
+        for (((w, m), v), &g) in weights.iter_mut().zip(m).zip(v).zip(gradient) {
             let d = g + rates.decay * *w;
             *m += rates.enter1 * (d - *m);
             *v = rates.keep2 * *v + rates.enter2 * d * d;
-            *next = *w * rates.shrink - rates.size * *m / (v.sqrt() / rates.correction + rates.eps);
-            *w = *next;
+            *w = *w * rates.shrink - rates.size * *m / (v.sqrt() / rates.correction + rates.eps);
         }
-        out.put(index * CHUNK, &next, weights.len());
     }
-    fence();
 }

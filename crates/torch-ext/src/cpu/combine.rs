@@ -8,8 +8,7 @@ use super::descent::{Descent, descend};
 use super::layout::Layout;
 use super::memory::{CHUNK, prefetch};
 use super::reduce::reduce;
-use super::slab::{Real, Slab};
-use super::working::Working;
+use super::slab::{HalfSlab, Real, Slab};
 
 /// Inner products over all segments that both gradients have.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -73,13 +72,11 @@ pub fn assign<T: Real>(layout: &Layout, arena: Slab<T>, blend: &Blend<'_, T>) {
     });
 }
 
-/// master += blend, and working = master.
-pub fn translate<T: Real>(layout: &Layout, master: Slab<T>, working: Working<T>, blend: &Blend<'_, T>) {
-    descend(layout, master, working, blend, |descent| {
-        let Descent { weights, mut out, gradient, .. } = descent;
+/// master += blend; weights of 16 bits are rounded anew.
+pub fn translate<T: Real>(layout: &Layout, master: Slab<T>, half: Option<HalfSlab>, blend: &Blend<'_, T>) {
+    descend(layout, master, half, blend, |Descent { weights, gradient, .. }| {
         for (w, &d) in weights.iter_mut().zip(gradient) {
             *w += d;
         }
-        out.copy_from(weights);
     });
 }

@@ -1,26 +1,27 @@
-//! What every descent write does around its formula: blocks on all threads, and working = master where there is no
-//! gradient.
+//! What every descent write does around its formula: blocks on all threads, and weights of 16 bits rounded anew from the
+//! master. Those of full width the network reads from the master itself.
+
+use multiversion::multiversion;
 
 use super::blend::Blend;
 use super::layout::{Block, Layout};
-use super::slab::{Real, Slab};
-use super::working::{Out, Working};
+use super::slab::{Half, HalfSlab, Real, Slab};
+use super::working::narrow;
 use crate::parallel_for;
 
-/// One block of a descent: the formula updates `weights` and leaves the same numbers in `out`.
+/// One block of a descent: the formula updates `weights`.
 pub(super) struct Descent<'a, T> {
     pub block: &'a Block,
     pub group: usize,
     pub weights: &'a mut [T],
-    pub out: Out<'a, T>,
     pub gradient: &'a [T],
 }
 
-/// Calls `formula` for each block of the segments that have a gradient; the others only leave a perturbation.
+/// Calls `formula` for each block of the segments that have a gradient, and rounds all that have 16 bits into `half`.
 pub(super) fn descend<T: Real>(
     layout: &Layout,
     master: Slab<T>,
-    working: Working<T>,
+    half: Option<HalfSlab>,
     gradient: &Blend<'_, T>,
     formula: impl Fn(Descent<'_, T>) + Sync,
 ) {
@@ -28,13 +29,30 @@ pub(super) fn descend<T: Real>(
     parallel_for(blocks.len(), |index| {
         let block = &blocks[index];
         let segment = layout.segment_of(block);
-        // Before `out` is made: the blend may read the working weights, as a penalty at w + eps does.
+        // Before anything is written: the blend may read weights, as a penalty does.
         let gradient = gradient.block(layout, block);
-        // SAFETY: blocks are disjoint; master and working are different arenas.
-        let (weights, mut out) = unsafe { (master.write(block.global.clone()), working.out(segment, block)) };
-        match gradient {
-            None => out.copy_from(weights),
-            Some(gradient) => formula(Descent { block, group: segment.group, weights, out, gradient: &gradient }),
+        // SAFETY: blocks are disjoint, and what the blend read of this one was either copied or lies elsewhere.
+        let weights = unsafe { master.write(block.global.clone()) };
+        if let Some(gradient) = &gradient {
+            formula(Descent { block, group: segment.group, weights, gradient });
+        }
+        if let Some(half) = half.filter(|_| segment.half) {
+            round(half, block, weights);
         }
     });
+}
+
+/// Sets one block of a side of 16 bits to these numbers.
+pub(super) fn round<T: Real>(half: HalfSlab, block: &Block, weights: &[T]) {
+    let range = block.global.clone();
+    // SAFETY: blocks are disjoint, and each belongs to one thread.
+    match half {
+        HalfSlab::BFloat16(half) => narrow_block(weights, unsafe { half.write(range) }),
+        HalfSlab::Float16(half) => narrow_block(weights, unsafe { half.write(range) }),
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma"))]
+fn narrow_block<T: Real, H: Half>(values: &[T], out: &mut [H]) {
+    narrow(values, out);
 }

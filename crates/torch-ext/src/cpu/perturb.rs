@@ -62,7 +62,8 @@ enum Scale<T> {
     Element(T),
 }
 
-/// Writes the perturbed weights of every segment that is perturbed and has a gradient; other segments stay.
+/// Writes the perturbed weights of every segment that is perturbed and has a gradient. The others stay at their origin, where
+/// those of 16 bits are already.
 pub fn perturb<T: Real>(
     layout: &Layout,
     master: Slab<T>,
@@ -74,10 +75,14 @@ pub fn perturb<T: Real>(
     parallel_for(blocks.len(), |index| {
         let block = &blocks[index];
         let segment = layout.segment_of(block);
-        if !segment.perturbed {
+        let Some(gradient) = segment.perturbed.then(|| gradient.block(layout, block)).flatten() else {
+            if !segment.half && perturbation.origin == Origin::Master {
+                // SAFETY: blocks are disjoint, master and working are different arenas.
+                let (weights, mut out) = unsafe { (master.read(block.global.clone()), working.out(segment, block)) };
+                out.copy_from(weights);
+            }
             return;
-        }
-        let Some(gradient) = gradient.block(layout, block) else { return };
+        };
         let masked = perturbation.mask.map(|mask| mask.apply(&gradient, block));
         let gradient = masked.as_deref().unwrap_or(&gradient);
         let standing = match perturbation.origin {

@@ -1,19 +1,19 @@
-//! working = master, for steps that are given up: one parallel copy, bit for bit (or rounded, where the network reads
-//! 16 bits).
+//! The way back to w where something was written for w + eps: the weights of 16 bits. Those of full width the network reads
+//! from the master itself.
 
+use super::descent::round;
 use super::layout::Layout;
-use super::slab::{Real, Slab};
-use super::working::Working;
+use super::slab::{HalfSlab, Real, Slab};
 use crate::parallel_for;
 
-/// Takes the working weights out of a perturbation.
-pub fn restore<T: Real>(layout: &Layout, master: Slab<T>, working: Working<T>) {
+/// Sets the weights of 16 bits to the master's, rounded.
+pub fn restore<T: Real>(layout: &Layout, master: Slab<T>, half: HalfSlab) {
     let blocks = layout.blocks();
     parallel_for(blocks.len(), |index| {
         let block = &blocks[index];
-        // SAFETY: blocks are disjoint, master and working are different arenas.
-        let (mut out, weights) =
-            unsafe { (working.out(layout.segment_of(block), block), master.read(block.global.clone())) };
-        out.copy_from(weights);
+        if layout.segment_of(block).half {
+            // SAFETY: the master is only read.
+            round(half, block, unsafe { master.read(block.global.clone()) });
+        }
     });
 }

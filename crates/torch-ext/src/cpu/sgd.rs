@@ -1,14 +1,12 @@
-//! The descent write of stochastic gradient descent, with PyTorch's meaning of every option, restoring the working
-//! weights on the way.
+//! The descent write of stochastic gradient descent, with PyTorch's meaning of every option.
 
 use multiversion::multiversion;
 
 use super::blend::Blend;
 use super::descent::{Descent, descend};
 use super::layout::Layout;
-use super::memory::{CHUNK, fence, prefetch};
-use super::slab::{Real, Slab};
-use super::working::{Out, Working};
+use super::memory::{CHUNK, prefetch};
+use super::slab::{HalfSlab, Real, Slab};
 
 /// Options of one parameter group:
 /// `d = g + weight_decay w; b = momentum b + (1 - dampening) d; w -= lr (nesterov ? d + momentum b : b)`.
@@ -23,21 +21,21 @@ pub struct SgdStep {
     pub nesterov: bool,
 }
 
-/// Steps every segment that has a gradient and sets working = master everywhere.
+/// Steps every segment that has a gradient, and rounds the weights of 16 bits anew.
 ///
 /// `steps` has one entry for each group; `first` says of each segment whether its momentum is still unset (it then starts
 /// as d, not dampened, as in PyTorch). `momentum` may be absent when no group uses it.
 pub fn sgd<T: Real>(
     layout: &Layout,
     master: Slab<T>,
-    working: Working<T>,
+    half: Option<HalfSlab>,
     momentum: Option<Slab<T>>,
     gradient: &Blend<'_, T>,
     steps: &[SgdStep],
     first: &[bool],
 ) {
-    descend(layout, master, working, gradient, |descent| {
-        let Descent { block, group, weights, out, gradient } = descent;
+    descend(layout, master, half, gradient, |descent| {
+        let Descent { block, group, weights, gradient } = descent;
         let step = &steps[group];
         let (shrink, decay) = match step.decoupled {
             true => (1.0 - step.lr * step.weight_decay, 0.0),
@@ -49,7 +47,7 @@ pub fn sgd<T: Real>(
             Some(momentum) if step.momentum != 0.0 => unsafe { momentum.write(block.global.clone()) },
             _ => &mut [],
         };
-        let arrays = Arrays { weights, out, buffer, gradient };
+        let arrays = Arrays { weights, buffer, gradient };
         if arrays.buffer.is_empty() {
             return without_momentum(arrays, rates);
         }
@@ -68,7 +66,6 @@ pub fn sgd<T: Real>(
 /// One block of every arena; `buffer` is empty without momentum.
 struct Arrays<'a, T> {
     weights: &'a mut [T],
-    out: Out<'a, T>,
     buffer: &'a mut [T],
     gradient: &'a [T],
 }
@@ -84,30 +81,25 @@ struct Rates<T> {
 /// What one element does: weight, momentum and gradient in, weight and momentum out.
 #[inline(always)]
 fn each<T: Real>(arrays: Arrays<'_, T>, formula: impl Fn(T, T, T) -> (T, T)) {
-    let Arrays { weights, mut out, buffer, gradient } = arrays;
+    let Arrays { weights, buffer, gradient } = arrays;
     let mut buffers = buffer.chunks_mut(CHUNK);
-    for (index, (weights, gradient)) in weights.chunks_mut(CHUNK).zip(gradient.chunks(CHUNK)).enumerate() {
+    for (weights, gradient) in weights.chunks_mut(CHUNK).zip(gradient.chunks(CHUNK)) {
         prefetch(weights);
         prefetch(gradient);
-        let mut next = [T::zero(); CHUNK];
         match buffers.next() {
             Some(buffer) => {
                 prefetch(buffer);
-                for (((next, w), b), &g) in next.iter_mut().zip(&mut *weights).zip(buffer).zip(gradient) {
-                    (*next, *b) = formula(*w, *b, g);
-                    *w = *next;
+                for ((w, b), &g) in weights.iter_mut().zip(buffer).zip(gradient) {
+                    (*w, *b) = formula(*w, *b, g);
                 }
             }
             None => {
-                for ((next, w), &g) in next.iter_mut().zip(&mut *weights).zip(gradient) {
-                    *next = formula(*w, T::zero(), g).0;
-                    *w = *next;
+                for (w, &g) in weights.iter_mut().zip(gradient) {
+                    *w = formula(*w, T::zero(), g).0;
                 }
             }
         }
-        out.put(index * CHUNK, &next, weights.len());
     }
-    fence();
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma"))]

@@ -1,4 +1,5 @@
-//! The weights that the network reads: numbers of the master's dtype, or of 16 bits for the segments that are computed in such.
+//! The weights that the network reads at w + eps: numbers of the master's dtype, or of 16 bits for the segments that are
+//! computed in such.
 
 use half::{bf16, f16};
 
@@ -63,8 +64,8 @@ impl<T: Real> Out<'_, T> {
     pub fn put(&mut self, start: usize, values: &[T; CHUNK], len: usize) {
         match self {
             Out::Full { values: out, stream } => store(&mut out[start..start + len], values, *stream),
-            Out::BFloat16(out) => round(values, &mut out[start..start + len]),
-            Out::Float16(out) => round(values, &mut out[start..start + len]),
+            Out::BFloat16(out) => narrow(values, &mut out[start..start + len]),
+            Out::Float16(out) => narrow(values, &mut out[start..start + len]),
         }
     }
 
@@ -84,14 +85,15 @@ impl<T: Real> Out<'_, T> {
     pub fn copy_from(&mut self, weights: &[T]) {
         match self {
             Out::Full { values, .. } => values.copy_from_slice(weights),
-            Out::BFloat16(values) => round(weights, values),
-            Out::Float16(values) => round(weights, values),
+            Out::BFloat16(values) => narrow(weights, values),
+            Out::Float16(values) => narrow(weights, values),
         }
     }
 }
 
+/// Rounds each number.
 #[inline(always)]
-fn round<T: Real, H: Half>(values: &[T], out: &mut [H]) {
+pub(super) fn narrow<T: Real, H: Half>(values: &[T], out: &mut [H]) {
     for (out, &value) in out.iter_mut().zip(values) {
         *out = H::round(value);
     }

@@ -82,9 +82,10 @@ fn weights_move_along_a_gradient_and_come_back_to_the_master() {
         let gradients = case.gradients(70);
         let table = case.table(&gradients);
         let cpu_table = GradientTable::<T>::new(&gradients);
-        let (master, working) = (Slab::of(&reference.master), reference.working::<T>());
         case.update().translate(&Blend::of(&table, 0.75, None)).unwrap();
-        cpu::translate(&case.layout, master, working, &CpuBlend::of(&cpu_table, 0.75, None));
+        let (master, blend) = (Slab::of(&reference.master), CpuBlend::of(&cpu_table, 0.75, None));
+        cpu::translate(&case.layout, master, reference.half(), &blend);
+        reference.return_to_w(case);
         case.assert_same(&reference);
         let _ = case.working.shallow_clone().fill_(7.0);
         let _ = case.half.as_ref().map(|half| half.shallow_clone().fill_(7.0));

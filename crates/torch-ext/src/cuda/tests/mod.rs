@@ -131,7 +131,19 @@ pub struct Reference {
 
 impl Reference {
     pub fn working<T: Real>(&self) -> Working<T> {
-        Working::new(Slab::of(&self.working), self.half.as_ref().and_then(HalfSlab::of))
+        Working::new(Slab::of(&self.working), self.half())
+    }
+
+    pub fn half(&self) -> Option<HalfSlab> {
+        self.half.as_ref().and_then(HalfSlab::of)
+    }
+
+    /// Where a descent leaves working: on the CPU the network reads the master then.
+    pub fn return_to_w(&self, case: &Case) {
+        for segment in case.segments.iter().filter(|segment| !segment.half) {
+            let part = |arena: &Tensor| arena.narrow(0, segment.offset as i64, segment.len as i64);
+            part(&self.working).copy_(&part(&self.master));
+        }
     }
 }
 

@@ -206,10 +206,11 @@ fn sgd_both<T: Real>(case: &Case, decoupled: bool, nesterov: bool) {
         let blend = Blend::of(&table, 1.0, None);
         case.update().sgd(&blend, &case.groups, Some(&momentum), &counts, decoupled, nesterov).unwrap();
         let table = GradientTable::<T>::new(&gradients);
-        let (master, working) = (Slab::of(&reference.master), reference.working::<T>());
+        let master = Slab::of(&reference.master);
         let (blend, first) = (CpuBlend::of(&table, 1.0, None), vec![count == 0; case.segments.len()]);
         let buffer = Some(Slab::of(&expected_momentum));
-        cpu::sgd(&case.layout, master, working, buffer, &blend, &[step(0.1), step(0.03)], &first);
+        cpu::sgd(&case.layout, master, reference.half(), buffer, &blend, &[step(0.1), step(0.03)], &first);
+        reference.return_to_w(case);
         case.assert_same(&reference);
         assert_eq!(momentum, expected_momentum);
     }
@@ -241,7 +242,8 @@ fn sgd_without_momentum_counts_nothing() {
         cpu::SgdStep { lr: 0.1, momentum: 0.0, dampening: 0.0, weight_decay: 0.01, decoupled: false, nesterov: false };
     let table = GradientTable::<f32>::new(&gradients);
     let (master, blend) = (Slab::of(&reference.master), CpuBlend::of(&table, 1.0, None));
-    cpu::sgd(&case.layout, master, reference.working(), None, &blend, &[step; 2], &[false; 6]);
+    cpu::sgd(&case.layout, master, reference.half(), None, &blend, &[step; 2], &[false; 6]);
+    reference.return_to_w(&case);
     case.assert_same(&reference);
     assert_eq!(doubles(&counts), [0.0; 6]);
 }
@@ -261,10 +263,11 @@ fn adam_writes_the_cpus_numbers() {
             case.update().adam(&blend, &case.groups, (&moments[0], &moments[1]), &counts, decoupled).unwrap();
             let table = GradientTable::<T>::new(&gradients);
             let [first, second] = [0, 1].map(|index: usize| Slab::of(&expected_moments[index]));
-            let (master, working) = (Slab::of(&reference.master), reference.working::<T>());
+            let master = Slab::of(&reference.master);
             let blend = CpuBlend::of(&table, 1.0, None);
             let steps = [step(0.1), step(0.03)];
-            cpu::adam(&case.layout, master, working, first, second, &blend, &steps, &[count + 1; 6]);
+            cpu::adam(&case.layout, master, reference.half(), first, second, &blend, &steps, &[count + 1; 6]);
+            reference.return_to_w(case);
             case.assert_same(&reference);
             assert_eq!(moments, expected_moments);
         }
