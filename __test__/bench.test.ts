@@ -80,6 +80,20 @@ describe('flatmin bench --json', () => {
     expect(result.optimizers[0]?.relative).toEqual({ median: 1, min: 1, max: 1, n: 2 });
   });
 
+  it('train: refuses the peer beside several optimizers', async () => {
+    const { code, stderr } = await flatmin([
+      'bench',
+      'train',
+      '--model',
+      'demo',
+      '--optimizer',
+      'all',
+      '--peer',
+      ...TINY,
+    ]);
+    expect({ code, stderr }).toMatchObject({ code: 2, stderr: expect.stringContaining('beside one optimizer') });
+  });
+
   it('names the devices that there are, and a variant of the peer that there is not', async () => {
     const device = await flatmin(['bench', 'train', '--model', 'demo', '--device', 'gpu', ...TINY]);
     expect(device).toMatchObject({ code: 2, stderr: expect.stringContaining("'cuda:N'") });

@@ -153,6 +153,7 @@ describe('models', () => {
   it.each([
     [['resnet21'], "did you mean 'resnet20'?"],
     [['demo', '--dropout', '0.5'], 'dropout'],
+    [['demo', '--device', 'cpu'], '--device'],
     [['demo', 'resnet20'], 'too many arguments'],
     [['demo', '--input-shape', '3,32'], 'inputShape'],
   ])('refuse %j', async (words, message) => {

@@ -9,6 +9,8 @@ import { fileURLToPath } from 'node:url';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { RunFeed, type Update } from '../src/cli/dashboard/feed.js';
+import { readStoredRun } from '../src/report/runs.js';
+import { thisProcess } from '../src/run-process.js';
 import { flatmin } from './support/cli.js';
 
 const ENTRY = fileURLToPath(new URL('../bin/flatmin.js', import.meta.url));
@@ -196,6 +198,38 @@ describe('the feed', () => {
     expect(errors).toEqual([]);
     feed.close();
   });
+
+  it('tells at once that the process of a run was killed, until another one goes on with it', async () => {
+    const runDir = join(folder, 'killed');
+    const args = [ENTRY, 'train', '--epochs', '100000', '--threads', '1', '--run-dir', runDir];
+    const child = spawn(process.execPath, args, { stdio: 'ignore' });
+    children.add(child);
+    const errors: unknown[] = [];
+    const feed = new RunFeed(runDir, (error) => errors.push(error));
+    const told: Update[] = [];
+    const seen = (what: (update: Update) => boolean) =>
+      new Promise<void>((resolve) => {
+        void feed.listen((update) => {
+          told.push(update);
+          if (what(update)) resolve();
+        });
+      });
+    await seen(({ events }) => events.some(({ type }) => type === 'epoch'));
+    expect(told.some(({ cutOff }) => cutOff)).toBe(false);
+    child.kill('SIGKILL');
+    await seen(({ cutOff }) => cutOff);
+    expect(readStoredRun(runDir).cutOff).toBe(true);
+    const config = JSON.parse(readFileSync(join(runDir, 'config.json'), 'utf8'));
+    config.environment.process = thisProcess();
+    writeFileSync(join(runDir, 'config.json'), JSON.stringify(config));
+    appendFileSync(join(runDir, 'events.jsonl'), line(START));
+    await feed.look();
+    await feed.look();
+    expect(told.at(-1)).toMatchObject({ kind: 'more', events: [START], cutOff: false });
+    expect(readStoredRun(runDir).cutOff).toBe(false);
+    expect(errors).toEqual([]);
+    feed.close();
+  }, 60_000);
 
   it('reports lines that are no JSON and goes on', async () => {
     const runDir = makeRun('corrupt');

@@ -123,7 +123,7 @@ describe('the diagnosis of a GPU', () => {
     const seen = { cudaDevices: 1, gpus: ['NVIDIA H200 (139.8 GiB)'], cudaLibrary: '/x/libflatmin_cuda_torch2.13.so' };
     expect(finding('Loading', { gpu: driver, env: env(), probe: probe(seen) })).toMatchObject({
       state: 'ok',
-      value: expect.stringContaining('NVIDIA H200 (139.8 GiB)'),
+      value: expect.stringContaining('NVIDIA H200 (139.8 GiB), libflatmin_cuda_torch2.13.so'),
     });
   });
 

@@ -7,6 +7,7 @@ import { afterAll, beforeEach, describe, expect, it } from 'vitest';
 import { renderReport } from '../src/report/index.js';
 import { optimizerTitle } from '../src/report/optimizer-title.js';
 import { findRunFolders, readStoredRun, reportOn } from '../src/report/runs.js';
+import { thisProcess } from '../src/run-process.js';
 import { errorOf } from './support.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'flatmin-reports-'));
@@ -22,12 +23,13 @@ interface Made {
   sharpness?: object | null;
   cpu?: string;
   ended?: boolean;
+  process?: object | undefined;
 }
 
 /** Writes a run folder as the Trainer does. */
 function makeRun(
   name: string,
-  { seed = 1, epochs = 3, sharpness = null, cpu = 'a cpu', ended = true }: Made = {},
+  { seed = 1, epochs = 3, sharpness = null, cpu = 'a cpu', ended = true, process }: Made = {},
 ): string {
   const path = join(runs, name);
   mkdirSync(path, { recursive: true });
@@ -35,7 +37,7 @@ function makeRun(
     ...{ version: '0.1.0', train: { epochs, batchSize: 128, seed, runDir: path, threads: seed }, dtype: 'float32' },
     ...{ optimizer: { base: { type: 'sgd', lr: 0.1 }, sharpness }, model: { name: 'demo', layers: [] } },
     data: { train: { name: 'digits', count: 1000 }, validation: null, test: { name: 'digits', count: 500 } },
-    environment: { cpu, threads: 2, date: '2026-01-02T03:04:05.678Z' },
+    environment: { cpu, threads: 2, date: '2026-01-02T03:04:05.678Z', process },
   };
   writeFileSync(join(path, 'config.json'), JSON.stringify(config));
   const lines = [
@@ -107,13 +109,15 @@ describe('groups', () => {
 it('says where runs came from, which have not ended, and where environments differ', () => {
   const { meta, runs: found } = reportOf([
     makeRun('a', { cpu: 'one' }),
-    makeRun('b', { seed: 2, cpu: 'two', ended: false }),
+    makeRun('b', { seed: 2, cpu: 'two', ended: false, process: thisProcess() }),
+    makeRun('c', { seed: 3, cpu: 'two', ended: false, process: { ...thisProcess(), started: '1' } }),
+    makeRun('d', { seed: 4, cpu: 'two', process: { ...thisProcess(), started: '1' } }),
   ]);
   expect(meta.environment).toEqual({ cpu: 'one | two', threads: '2' });
-  expect(meta.notes).toEqual(['SGD, seed 2: not ended.']);
+  expect(meta.notes).toEqual(['SGD, seed 2: not ended.', 'SGD, seed 3: cut off.']);
   const { document } = parseHTML(renderReport(found, meta));
   const text = document.body.textContent;
-  for (const part of [join(runs, 'a'), '2026-01-02 03:04:05', 'not ended', 'waiting for data, %', '0.30'])
+  for (const part of [join(runs, 'a'), '2026-01-02 03:04:05', 'not ended', 'cut off', 'waiting for data, %', '0.30'])
     expect(text).toContain(part);
 });
 

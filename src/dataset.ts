@@ -183,9 +183,8 @@ export class Dataset {
    * int64 [batch]; mixup and cutmix make them float64 [batch, classes], the share of each class.
    */
   async *batches(options: BatchesOptions = {}): AsyncGenerator<Batch & { labels: Tensor }, void, undefined> {
-    const { epoch, startBatch, loaderThreads, ...config } = parseOptions(batchesSchema, options, 'dataset.batches');
-    const settings = { ...config, ...(loaderThreads !== undefined && { threads: loaderThreads }) };
-    const native = call(() => loadNative().BindingBatches.start(this.#native, settings, epoch, startBatch));
+    const { epoch, startBatch, ...config } = parseOptions(batchesSchema, options, 'dataset.batches');
+    const native = call(() => loadNative().BindingBatches.start(this.#native, config, epoch, startBatch));
     try {
       for (;;) {
         const next = await call(() => native.next());

@@ -7,7 +7,6 @@ import { Model } from './model.js';
 import type { ModelSpec } from './model-spec.js';
 import { ModelSummary, type Summarized } from './model-summary.js';
 import { loadNative } from './native/index.js';
-import { device } from './options/fields.js';
 import { type ZooOptions, zooSchema } from './options/model.js';
 import { parseOptions, suggestion } from './options/parse.js';
 
@@ -18,9 +17,6 @@ export function names(): string[] {
 
 /** The model of that name, with fresh weights. */
 export function create(name: string, options: ZooOptions = {}): Model {
-  // First, since the native side is loaded for one kind of device; what is wrong otherwise is told below.
-  const wanted = device.safeParse(options?.device);
-  if (wanted.success) settleDevice(wanted.data);
   const { spec, ...rest } = describe(name, options);
   return Model.fromSpec(spec, rest);
 }
@@ -37,6 +33,13 @@ export function summary(name: string, options: ZooOptions = {}): ModelSummary {
 }
 
 function describe(name: string, options: ZooOptions) {
+  const { dtype, device, seed, classNames, normalization, ...architecture } = parseOptions(
+    zooSchema,
+    options,
+    `models.${name}`,
+  );
+  // Before anything is asked of the native side, which is loaded for one kind of device.
+  settleDevice(device);
   const known = names();
   if (!known.includes(name)) {
     throw new FlatminError(
@@ -44,11 +47,6 @@ function describe(name: string, options: ZooOptions) {
       `Unknown model '${name}'${suggestion(String(name), known)} (models: ${known.join(', ')})`,
     );
   }
-  const { dtype, device, seed, classNames, normalization, ...architecture } = parseOptions(
-    zooSchema,
-    options,
-    `models.${name}`,
-  );
   const numClasses = architecture.numClasses ?? classNames?.length;
   const given = Object.entries({ ...architecture, numClasses }).filter(([, value]) => value !== undefined);
   const spec: ModelSpec = {

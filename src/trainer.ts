@@ -17,6 +17,7 @@ import { path } from './options/fields.js';
 import { parseOptions, show } from './options/parse.js';
 import { type TrainingConfig, type TrainingOptions, trainerSchema } from './options/trainer.js';
 import { Run } from './run.js';
+import { thisProcess } from './run-process.js';
 import { TensorBoardRecorder } from './tensorboard/recorder.js';
 
 /** Options of {@link Trainer}: the live objects, and everything of {@link TrainingOptions}. */
@@ -160,7 +161,7 @@ export class Trainer {
       const config = {
         ...own,
         awaitEpochEnd: this.#callbacks.some((callback) => callback.onEpochEnd),
-        environment: { ...describeEnvironment(), date: new Date().toISOString() },
+        environment: { ...describeEnvironment(), date: new Date().toISOString(), process: thisProcess() },
       };
       return loadNative().BindingRun.start(nativeModel(this.model), this.#engine.native, data, config, resume);
     });

@@ -4,13 +4,12 @@ import { z } from 'zod';
 import type { MeasureControl } from '../analysis/index.js';
 import type { Dataset, Model } from '../index.js';
 import type { Context } from './command.js';
-import { weightsFields } from './commands/eval.js';
 import { openSplit } from './data.js';
 import { EXIT } from './failure.js';
 import { dataFields } from './fields.js';
 import { onInterrupt } from './interrupt.js';
 import { clock } from './progress.js';
-import { findWeights, openModel } from './weights.js';
+import { findWeights, openModel, weightsFields } from './weights.js';
 
 /** Which images. Flatness is a property of the loss that was trained, so the training images come first. */
 export const measuredImagesFields = {
@@ -21,7 +20,12 @@ export const measuredImagesFields = {
 /** Which weights, on which images. */
 export const measuredFields = { ...weightsFields, ...measuredImagesFields };
 
+type ImagesOptions = z.output<z.ZodObject<typeof measuredImagesFields>>;
 type MeasuredOptions = z.output<z.ZodObject<typeof measuredFields>>;
+
+/** The images that the options name, in the model's own size unless they name one. */
+export const openMeasuredImages = (options: ImagesOptions, ownSize: number | undefined): Promise<Dataset> =>
+  openSplit({ ...options, size: options.size ?? ownSize }, options.split);
 
 /** The model and the images that the options name. */
 export async function openMeasured(
@@ -29,7 +33,7 @@ export async function openMeasured(
   { output }: Context,
 ): Promise<{ model: Model; dataset: Dataset }> {
   const weights = findWeights(options);
-  const dataset = await openSplit({ ...options, size: options.size ?? weights.size }, options.split);
+  const dataset = await openMeasuredImages(options, weights.size);
   return { model: await openModel(weights, dataset, output), dataset };
 }
 

@@ -2,10 +2,12 @@
 // Files of other programs carry no spec, so for them the model's name and the normalisation come from elsewhere, and it is said which.
 import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { z } from 'zod';
 import { type Dataset, FlatminError, type LoadReport, Model, models, type Normalization } from '../index.js';
-import type { ModelDtype } from '../options/fields.js';
+import { type ModelDtype, modelDtypes, path } from '../options/fields.js';
 import { zooOptionsFor } from './data.js';
 import { UsageError } from './failure.js';
+import { withinFields } from './fields.js';
 import type { Output } from './output.js';
 
 /** What the widely used PyTorch weights of CIFAR ResNets were trained with, and so the default for files without a spec. */
@@ -44,13 +46,21 @@ const within = ({ key, prefix }: Within) => ({
   ...(prefix !== undefined && { prefix }),
 });
 
-interface WeightsOptions extends Within {
-  readonly model?: string | undefined;
-  readonly weights?: string | undefined;
-  readonly mean?: readonly number[] | undefined;
-  readonly std?: readonly number[] | undefined;
-  readonly dtype?: ModelDtype | undefined;
-}
+/** Which weights, and what is to be known of them where their file does not tell. */
+export const weightsFields = {
+  model: z.string().optional().describe('Name of the model, for weights that do not carry it'),
+  weights: path.optional().describe('Run folder, checkpoint folder, .safetensors, .pt or .pth file'),
+  ...withinFields,
+  mean: z
+    .array(z.number())
+    .min(1)
+    .optional()
+    .describe('Mean of each channel, of pixels in [0, 1] (default: the one in the file)'),
+  std: z.array(z.number().positive()).min(1).optional().describe('Standard deviation of each channel'),
+  dtype: z.enum(modelDtypes).optional().describe('Number type to compute in (default: the type of the weights)'),
+};
+
+type WeightsOptions = z.output<z.ZodObject<typeof weightsFields>>;
 
 /** Weights that were found, before anything is loaded. */
 export interface FoundWeights {

@@ -4,7 +4,7 @@
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { availableParallelism, cpus, freemem, release, totalmem } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { FlatminError } from '../errors.js';
 import { type AddonFiles, findAddons } from './addon.js';
 import { type GpuReport, gpuReport } from './driver.js';
@@ -185,9 +185,11 @@ function gpuFinding({ driver, gpus }: GpuReport, libtorch: Attempt<Found>): Find
 function loadFinding(outcome: ProbeOutcome): Finding {
   const name = 'Loading';
   if (outcome.ok) {
-    const { torchVersion: torch, threads, cpuCapability, cudaDevices, gpus, cudaLibraryProblem } = outcome.info;
+    const { torchVersion: torch, threads, cpuCapability, cudaDevices, gpus } = outcome.info;
+    const { cudaLibrary, cudaLibraryProblem } = outcome.info;
     const devices = gpus.length > 0 ? gpus.join(', ') : cudaDevices === 0 ? 'no GPU' : `GPUs: ${cudaDevices}`;
-    const value = `libtorch ${torch} and the addon work; ${cpuCapability}, ${threads} threads, ${devices}`;
+    const library = cudaLibrary === undefined ? '' : `, ${basename(cudaLibrary)}`;
+    const value = `libtorch ${torch} and the addon work; ${cpuCapability}, ${threads} threads, ${devices}${library}`;
     if (cudaLibraryProblem !== undefined) {
       const fix = `steps on the GPU are slower without the CUDA library: ${cudaLibraryProblem}`;
       return { name, state: 'note', value, fix };

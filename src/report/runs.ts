@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { FlatminError } from '../errors.js';
 import type { StartEvent, StepEvent, TrainEvent } from '../events.js';
 import { epochsOf, isRunFolder, RUN_FILES, readEvents, readJson, requireRunFolder } from '../run-folder.js';
+import { processIsGone } from '../run-process.js';
 import { optimizerTitle } from './optimizer-title.js';
 import type { ReportMeta, ReportRun } from './types.js';
 
@@ -31,6 +32,8 @@ export interface StoredRun {
   readonly config: Config;
   readonly options: z.output<typeof optionsSchema>;
   readonly events: readonly Exclude<TrainEvent, StepEvent>[];
+  /** It has not ended, but the process that trained it has. */
+  readonly cutOff: boolean;
 }
 
 /** Reads one run folder. @throws `ERR_FLATMIN_PATH` without a run in it, `ERR_FLATMIN_FORMAT` for files that are none. */
@@ -42,7 +45,10 @@ export function readStoredRun(path: string): StoredRun {
     throw new FlatminError('ERR_FLATMIN_FORMAT', `${file}: not the config of a run: ${z.prettifyError(config.error)}`);
   const optionsFile = join(path, RUN_FILES.options);
   const options = optionsSchema.parse(existsSync(optionsFile) ? readJson(optionsFile) : {});
-  return { path, config: config.data, options, events: readEvents(path) };
+  // Looked at before the events are read: of a process that is gone they are all there.
+  const gone = processIsGone(config.data);
+  const events = readEvents(path);
+  return { path, config: config.data, options, events, cutOff: gone && events.at(-1)?.type !== 'end' };
 }
 
 /** The run folders that a path means: itself, or all below it, as `compare` leaves them. */
@@ -103,9 +109,10 @@ function groupName({ title, settings }: Member, members: readonly Member[]): str
   return [title, described(settings, differing(rivals))].filter((part) => part !== '').join(' ');
 }
 
-function stateOf({ events }: StoredRun): string {
+function stateOf({ events, cutOff }: StoredRun): string {
   const last = events.at(-1);
-  return last?.type === 'end' ? last.reason : 'not ended';
+  if (last?.type === 'end') return last.reason;
+  return cutOff ? 'cut off' : 'not ended';
 }
 
 /** What all maps agree on, and of the others the values. */
@@ -143,7 +150,7 @@ export function reportOn(stored: readonly StoredRun[], title?: string): { runs: 
   const varying = new Set(differing(members.map(({ settings }) => settings)));
   const [first] = members;
   const common = [...(first?.settings ?? [])].filter(([key]) => !varying.has(key));
-  const environments = stored.map(({ config }) => new Map(leaves(withoutDate(config.environment ?? {}), '')));
+  const environments = stored.map(({ config }) => new Map(leaves(shownOf(config.environment ?? {}), '')));
   return {
     runs,
     meta: {
@@ -159,4 +166,4 @@ export function reportOn(stored: readonly StoredRun[], title?: string): { runs: 
 }
 
 const stringOf = (value: unknown) => (typeof value === 'string' ? value : undefined);
-const withoutDate = ({ date: _, ...environment }: Readonly<Record<string, unknown>>) => environment;
+const shownOf = ({ date: _, process: __, ...environment }: Readonly<Record<string, unknown>>) => environment;

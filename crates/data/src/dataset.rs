@@ -130,15 +130,15 @@ impl Dataset {
         &self.store.name
     }
 
-    /// The bytes of all images in order, `[len, height, width, channels]`, 255 is white; `None` where they do not lie in memory
-    /// as bytes of this size.
-    pub fn bytes(&self) -> Option<Vec<u8>> {
-        let Content::Pixels { shape, pixels: Pixels::U8(values), .. } = &self.store.content else { return None };
+    /// The bytes of all images in order, `[len, height, width, channels]`, and the one that is white; `None` where they do
+    /// not lie in memory as bytes of this size.
+    pub fn bytes(&self) -> Option<(Vec<u8>, f32)> {
+        let Content::Pixels { shape, pixels: Pixels::U8(values), white } = &self.store.content else { return None };
         if self.frame != Frame::of(*shape) {
             return None;
         }
-        let elements = shape.elements();
-        Some(self.images.iter().flat_map(|&image| &values[image as usize * elements..][..elements]).copied().collect())
+        let bytes = self.images.iter().flat_map(|&image| &values[range_of(*shape, image as usize)]).copied().collect();
+        Some((bytes, *white))
     }
 
     /// Number of images, at least 1.

@@ -136,6 +136,16 @@ impl Loader {
         self.core.batch_size
     }
 
+    /// What is done to each image.
+    pub fn transform(&self) -> &Transform {
+        &self.core.writer.transform
+    }
+
+    /// What fixes order and augmentation.
+    pub fn seed(&self) -> u64 {
+        self.core.seed
+    }
+
     /// The batches of this epoch from number `start_batch` on (0: all); the same ones as an epoch
     /// from its beginning gives there. Threads start at once and end when the iterator is dropped.
     /// An error, if any, is the last item.

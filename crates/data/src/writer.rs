@@ -18,7 +18,7 @@ use crate::transform::{Crop, Transform};
 
 /// A transform made ready for one set.
 pub(crate) struct Writer {
-    transform: Transform,
+    pub(crate) transform: Transform,
     shape: ImageShape,
     /// For pixels in memory, as they are stored.
     placer: Placer,

@@ -18,7 +18,7 @@ use crate::tensor::BindingTensor;
 
 #[napi]
 pub struct BindingBatches {
-    /// None once it was read or closed.
+    /// None once it is closed.
     feed: Arc<Mutex<Option<Feed>>>,
 }
 

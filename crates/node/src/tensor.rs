@@ -125,18 +125,17 @@ impl BindingTensor {
 }
 
 fn read(tensor: &Tensor) -> napi::Result<TensorData> {
-    let flat = tensor.f_to_device(Device::Cpu).and_then(|tensor| tensor.f_contiguous()?.f_view([-1])).or_throw()?;
-    Ok(match flat.kind() {
-        Kind::Float => Either4::A(Float32Array::new(Vec::try_from(&flat).or_throw()?)),
-        Kind::Double => Either4::B(Float64Array::new(Vec::try_from(&flat).or_throw()?)),
-        Kind::BFloat16 => {
-            let wide = flat.f_to_kind(Kind::Float).or_throw()?;
-            Either4::A(Float32Array::new(Vec::try_from(&wide).or_throw()?))
-        }
-        Kind::Uint8 => Either4::C(Uint8Array::new(Vec::try_from(&flat).or_throw()?)),
-        _ => {
-            let integers = flat.f_to_kind(Kind::Int64).or_throw()?;
-            Either4::D(BigInt64Array::new(Vec::try_from(&integers).or_throw()?))
-        }
+    let kind = match tensor.kind() {
+        kind @ (Kind::Float | Kind::Double | Kind::Uint8) => kind,
+        Kind::BFloat16 => Kind::Float,
+        _ => Kind::Int64,
+    };
+    let flat = tensor.f_to_device(Device::Cpu).and_then(|tensor| tensor.f_to_kind(kind)?.f_contiguous()?.f_view([-1]));
+    let flat = flat.or_throw()?;
+    Ok(match kind {
+        Kind::Float => Either4::A(Vec::try_from(&flat).or_throw()?.into()),
+        Kind::Double => Either4::B(Vec::try_from(&flat).or_throw()?.into()),
+        Kind::Uint8 => Either4::C(Vec::try_from(&flat).or_throw()?.into()),
+        _ => Either4::D(Vec::try_from(&flat).or_throw()?.into()),
     })
 }

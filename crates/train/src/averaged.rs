@@ -4,7 +4,7 @@ use flatmin_data::Loader;
 use flatmin_nn::Model;
 use flatmin_optim::Averaging;
 
-use crate::batch::image_tensor;
+use crate::batch::input_tensor;
 use crate::error::Result;
 use crate::seed::mask_seed;
 
@@ -37,7 +37,7 @@ impl Averaged {
                 return Ok(());
             }
             let batch = batch?;
-            let images = image_tensor(&batch.images, shape, input.1)?.f_to_kind(input.0)?;
+            let images = input_tensor(&batch.images, shape, input)?;
             self.averaging.observe(&images, mask_seed(seed, number as u64))?;
             loader.recycle(batch);
         }

@@ -19,6 +19,11 @@ pub fn image_tensor(images: &Images, shape: ImageShape, device: Device) -> Resul
     Ok(values.f_to_device(device)?.f_view([-1, height, width, channels])?.f_permute([0, 3, 1, 2])?)
 }
 
+/// As [`image_tensor`], in the dtype and on the device that a model's `input_options` tell.
+pub fn input_tensor(images: &Images, shape: ImageShape, (kind, device): (Kind, Device)) -> Result<Tensor> {
+    Ok(image_tensor(images, shape, device)?.f_to_kind(kind)?)
+}
+
 /// Class numbers `[batch]`, which are checked before they leave the CPU.
 pub fn class_tensor(batch: &Batch) -> Result<Tensor> {
     Ok(Tensor::f_from_slice(&batch.labels)?)

@@ -303,7 +303,7 @@ impl TrainConfig {
             num_classes: Some(num_classes),
             // A bfloat16 model reads float32 images: rounded ones would cost more than all else that it rounds.
             dtype: if dtype == Dtype::Float64 { PixelType::Float64 } else { PixelType::Float32 },
-            threads: self.loader_threads,
+            loader_threads: self.loader_threads,
             prefetch: None,
         }
     }

@@ -6,7 +6,7 @@ use flatmin_optim::{Loss, Target};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use crate::batch::{class_tensor, image_tensor};
+use crate::batch::{class_tensor, input_tensor};
 use crate::error::{Error, Result};
 use crate::metrics::{Accumulator, Evaluation, Metric};
 use crate::normalize::{Normalization, for_data, input_normalization};
@@ -122,7 +122,7 @@ impl EvaluationBatches {
     pub fn iter(&self) -> impl Iterator<Item = Result<EvaluationBatch>> + '_ {
         self.loader.epoch(0, 0).map(|batch| {
             let mut batch = batch?;
-            let images = image_tensor(&batch.images, self.shape, self.input.1)?.f_to_kind(self.input.0)?;
+            let images = input_tensor(&batch.images, self.shape, self.input)?;
             let target = Target::Classes(class_tensor(&batch)?).on(self.input.1)?;
             let labels = std::mem::take(&mut batch.labels);
             self.loader.recycle(batch);

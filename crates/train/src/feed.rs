@@ -63,7 +63,7 @@ pub struct FeedConfig {
     pub dtype: PixelType,
     /// Threads that prepare batches; 0: who reads them does. Default: 1 for images in memory, one a core for files.
     #[serde(default)]
-    pub threads: Option<usize>,
+    pub loader_threads: Option<usize>,
     /// Batches ready ahead; each thread keeps at least one. Default 4.
     #[serde(default)]
     pub prefetch: Option<usize>,
@@ -207,7 +207,7 @@ fn loader(set: Dataset, config: &FeedConfig, mixed: bool) -> Result<Loader> {
         shuffle: config.shuffle,
         drop_last: config.drop_last,
         seed: config.seed,
-        threads: config.threads.unwrap_or_else(|| set.suggested_threads()),
+        threads: config.loader_threads.unwrap_or_else(|| set.suggested_threads()),
         format: match config.dtype {
             PixelType::Uint8 => Format::U8,
             // What is mixed is rounded afterwards.

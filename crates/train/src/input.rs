@@ -4,7 +4,6 @@
 use flatmin_data::{Crop, ImageShape, Loader, Transform};
 use flatmin_nn::Engine;
 use flatmin_optim::Target;
-use flatmin_torch_ext::channels_last;
 use flatmin_torch_ext::cuda::{self, Augmentation, Images, Place};
 use tch::{Kind, Tensor};
 
@@ -29,8 +28,13 @@ pub struct Source {
 }
 
 impl Source {
-    pub fn new(feed: Feed, resident: Option<Resident>) -> Self {
-        Self { feed, resident }
+    /// The batches of a feed; its set is kept on the device where the engine can make them there.
+    ///
+    /// # Errors
+    /// If there is no memory.
+    pub fn new(feed: Feed, engine: Engine) -> Result<Self> {
+        let resident = Resident::new(engine, feed.loader(0))?;
+        Ok(Self { feed, resident })
     }
 
     /// Batches an epoch, at least 1.
@@ -65,12 +69,11 @@ impl Source {
 }
 
 /// A set of small images on the device, with the augmentation that the kernel there knows.
-pub struct Resident {
+struct Resident {
     place: Place,
     images: Images,
     feed: cuda::Feed,
     augmentation: Augmentation,
-    kind: Kind,
     /// Epoch and number of the batch that the feed shows next.
     next: Option<(u64, u64)>,
 }
@@ -80,20 +83,21 @@ impl Resident {
     ///
     /// # Errors
     /// If there is no memory.
-    pub fn new(engine: Engine, loader: &Loader, transform: &Transform, kind: Kind, seed: u64) -> Result<Option<Self>> {
+    fn new(engine: Engine, loader: &Loader) -> Result<Option<Self>> {
+        let transform = loader.transform();
         let (Engine::Cuda(place), Some(augmentation)) = (engine, known(transform)) else { return Ok(None) };
         let (set, shape) = (loader.dataset(), loader.dataset().shape());
         if shape.channels > 4 || set.len() * shape.elements() > LARGEST {
             return Ok(None);
         }
-        let Some(bytes) = set.bytes() else { return Ok(None) };
+        let Some((bytes, white)) = set.bytes() else { return Ok(None) };
         let sizes = [set.len(), shape.height, shape.width, shape.channels].map(|size| size as i64);
         let labels: Vec<i64> = set.labels().iter().map(|&label| i64::from(label)).collect();
-        let (gain, bias) = transform.normalization.gain_and_bias(255.0);
+        let (gain, bias) = transform.normalization.gain_and_bias(white);
         let pixels = Tensor::f_from_slice(&bytes)?.f_view(sizes)?;
         let images = Images::new(&place, &pixels, &Tensor::f_from_slice(&labels)?, &gain, &bias)?;
-        let feed = cuda::Feed::new(&place, set.len(), seed)?;
-        Ok(Some(Self { place, images, feed, augmentation, kind, next: None }))
+        let feed = cuda::Feed::new(&place, set.len(), loader.seed())?;
+        Ok(Some(Self { place, images, feed, augmentation, next: None }))
     }
 
     fn batch(&mut self, loader: &Loader, (epoch, number): (u64, u64)) -> Result<Input> {
@@ -105,9 +109,10 @@ impl Resident {
         let count = loader.batch_size().min(self.images.len() - first) as i64;
         let [height, width, channels] = self.images.shape().map(|size| size as i64);
         let device = self.place.device();
-        let images = channels_last(&Tensor::f_empty([count, channels, height, width], (self.kind, device))?)?;
+        let images = Tensor::f_empty([count, height, width, channels], (Kind::Float, device))?;
         let labels = Tensor::f_empty([count], (Kind::Int64, device))?;
         self.images.next_batch(&self.place, &mut self.feed, self.augmentation, &images, &labels)?;
+        let images = images.f_permute([0, 3, 1, 2])?;
         self.next = (number + 1 < loader.len() as u64).then_some((epoch, number + 1));
         Ok(Input { images, target: Target::Classes(labels), count: count as u64 })
     }
@@ -123,4 +128,50 @@ fn known(transform: &Transform) -> Option<Augmentation> {
     };
     let plain = color_jitter.is_none() && policy.is_none() && erasing.is_none();
     plain.then_some(Augmentation { padding, flip: *flip, cutout: cutout.unwrap_or(0) })
+}
+
+#[cfg(test)]
+mod tests {
+    use flatmin_data::{ArrayOptions, Dataset, Pixels, digits};
+    use serde_json::json;
+
+    use super::*;
+    use crate::feed::FeedConfig;
+
+    /// 37 images of three channels.
+    fn colours() -> Dataset {
+        let shape = ImageShape { height: 9, width: 8, channels: 3 };
+        let pixels = (0..37 * shape.elements()).map(|index| (index * 37 % 251) as u8).collect();
+        let labels = (0..37).map(|index| index % 5).collect();
+        Dataset::from_arrays(Pixels::U8(pixels), shape, labels, ArrayOptions::default()).unwrap()
+    }
+
+    /// Three epochs from batch `start` of the first.
+    fn source(set: &Dataset, config: &FeedConfig, start: usize, engine: Engine) -> Source {
+        Source::new(Feed::new(vec![(0, set.clone())], config, 0..3, start).unwrap(), engine).unwrap()
+    }
+
+    #[test]
+    fn the_device_shows_the_loaders_images() {
+        // White is 255 in the one and 16 in the other.
+        for set in [colours(), digits().unwrap().take(37).unwrap()] {
+            for augment in [
+                json!({"padCrop": 4, "flip": true, "mixup": 0.4}),
+                json!({"flip": true, "cutout": 3}),
+                json!({"padCrop": 2, "cutout": 4}),
+            ] {
+                let config = json!({"batchSize": 10, "shuffle": true, "seed": 11, "augment": augment});
+                let config = serde_json::from_value(config).unwrap();
+                let mut loaded = source(&set, &config, 2, Engine::Cpu);
+                let mut resident = source(&set, &config, 2, Engine::Cuda(Place::twin()));
+                assert!(loaded.resident.is_none() && resident.resident.is_some());
+                for at in (0..3).flat_map(|epoch| (0..4).map(move |number| (epoch, number))).skip(2) {
+                    let [own, other] = [&mut loaded, &mut resident].map(|source| source.next(at).unwrap().unwrap());
+                    assert_eq!((own.images.stride(), own.count), (other.images.stride(), other.count));
+                    assert_eq!(own.images, other.images, "images of {} at {at:?}", set.name());
+                    assert_eq!(own.target.tensor(), other.target.tensor());
+                }
+            }
+        }
+    }
 }

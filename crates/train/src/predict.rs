@@ -7,7 +7,7 @@ use flatmin_nn::{Model, ModelSpec, Pass};
 use serde::Serialize;
 use tch::{Kind, Tensor, no_grad};
 
-use crate::batch::image_tensor;
+use crate::batch::input_tensor;
 use crate::error::{Error, Result};
 
 /// Image files that go through the model together.
@@ -60,8 +60,7 @@ pub fn predict_files<P: AsRef<Path>>(model: &Model, paths: &[P], top_k: usize) -
         for path in paths {
             pixels.extend(decode_image(path.as_ref())?.resize(shape)?);
         }
-        let (kind, device) = model.input_options();
-        let images = image_tensor(&Images::F32(pixels), shape, device)?.f_to_kind(kind)?;
+        let images = input_tensor(&Images::F32(pixels), shape, model.input_options())?;
         predictions.extend(predict(model, &images, top_k)?);
     }
     Ok(predictions)

@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::evaluate::check_fit;
 use crate::events::{EndReason, Event};
 use crate::feed::Feed;
-use crate::input::{Resident, Source};
+use crate::input::Source;
 use crate::normalize::{for_model, input_normalization};
 use crate::optimizer_slot::OptimizerSlot;
 use crate::progress::Progress;
@@ -219,16 +219,12 @@ impl Setup {
 
     /// The batches that are still to come.
     fn source(&self, progress: &Progress) -> Result<Source> {
-        let (engine, (kind, device)) = (self.slot.engine(), self.slot.input_options());
-        let spec = self.slot.spec();
-        let normalization = input_normalization(&spec, &self.sets.train);
-        let transform = self.config.augment.transform(normalization.clone());
-        let config = self.config.feed(for_model(&normalization), self.slot.dtype(), spec.num_classes);
+        let (engine, spec) = (self.slot.engine(), self.slot.spec());
+        let normalization = for_model(&input_normalization(&spec, &self.sets.train));
+        let config = self.config.feed(normalization, self.slot.dtype(), spec.num_classes);
         let epochs = progress.epoch..self.config.epochs.max(progress.epoch);
-        let feed =
-            Feed::new(self.config.stages(&self.sets.train)?, &config, epochs, progress.batch as usize)?.on(device);
-        let resident = Resident::new(engine, feed.loader(0), &transform, kind, self.config.seed)?;
-        Ok(Source::new(feed, resident))
+        let feed = Feed::new(self.config.stages(&self.sets.train)?, &config, epochs, progress.batch as usize)?;
+        Source::new(feed.on(engine.device()), engine)
     }
 
     /// The run's folder: the same one if the checkpoint lies in it, else a new one.

@@ -46,6 +46,12 @@ enum Flow {
     Halt(EndReason),
 }
 
+/// Whether a step that was not finite need be no divergence: a scaled loss overflows now and then, and then its scale falls,
+/// down to 1.
+fn may_overflow(loss_scale: Option<f64>) -> bool {
+    loss_scale.is_some_and(|scale| scale > 1.0)
+}
+
 /// Everything a run has, on its own thread.
 pub(crate) struct Trainer {
     pub config: TrainConfig,
@@ -151,9 +157,7 @@ impl Trainer {
             self.step(input)?;
         }
         self.clock.stop_training();
-        // While a scaled loss overflows, its scale falls and the run may yet find its feet.
-        let scale = self.optimizer.lock().loss_scale();
-        if self.progress.sums.all_skipped() && scale.is_none_or(|scale| scale <= 1.0) {
+        if self.progress.sums.all_skipped() && !may_overflow(self.optimizer.lock().loss_scale()) {
             let (epoch, steps) = (self.progress.epoch + 1, self.progress.sums.steps());
             return Err(Error::NonFinite { found: format!("all {steps} steps of epoch {epoch}") });
         }
@@ -190,13 +194,12 @@ impl Trainer {
         self.check_finite(&outcome)
     }
 
-    /// Ends a run that diverged, as the options have it. A scaled loss is expected to overflow now and then.
+    /// Ends a run that diverged, as the options have it.
     fn check_finite(&self, outcome: &StepOutcome) -> Result<()> {
         let skips = self.progress.consecutive_skips;
-        let overflowed = outcome.loss_scale.is_some_and(|scale| scale > 1.0);
         let step = self.progress.step;
         let found = match self.config.non_finite {
-            NonFinite::Error if skips > 0 && !overflowed => format!("step {step}"),
+            NonFinite::Error if skips > 0 && !may_overflow(outcome.loss_scale) => format!("step {step}"),
             NonFinite::Skip if skips >= self.config.max_consecutive_skips => {
                 format!("each of the last {skips} steps, up to step {step},")
             }

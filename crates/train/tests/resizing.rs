@@ -137,7 +137,7 @@ fn read(mut feed: Feed) -> Vec<(Tensor, Tensor)> {
 }
 
 fn feed(options: Value) -> FeedConfig {
-    let mut all = json!({"batchSize": 16, "shuffle": true, "seed": 5, "threads": 2});
+    let mut all = json!({"batchSize": 16, "shuffle": true, "seed": 5, "loaderThreads": 2});
     all.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
     serde_json::from_value(all).unwrap()
 }

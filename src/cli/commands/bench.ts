@@ -12,6 +12,7 @@ import { settleDevice } from '../../device.js';
 import { describeEnvironment } from '../../environment.js';
 import { dtype, path, positiveInteger, seed } from '../../options/fields.js';
 import { type Context, defineCommand } from '../command.js';
+import { UsageError } from '../failure.js';
 import { computeDevice } from '../fields.js';
 
 const commonFields = {
@@ -109,8 +110,13 @@ Examples:
     const options = { ...given, device: settleDevice(device) };
     const methods = optimizer.includes('all') ? METHODS : (optimizer as Method[]);
     const [only] = methods;
+    const several = methods.length > 1;
+    if (several && options.peer)
+      throw new UsageError(
+        '--peer: PyTorch is timed beside one optimizer; name one with --optimizer, or leave --peer out',
+      );
     return report('train', options, context, (settings) => {
-      if (methods.length > 1 || only === undefined) return benchMethods(methods, { ...options, ...settings });
+      if (several || only === undefined) return benchMethods(methods, { ...options, ...settings });
       return benchTrain({ ...options, optimizer: only, ...settings });
     });
   },

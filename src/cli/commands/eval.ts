@@ -1,25 +1,10 @@
 // `flatmin eval`: loss and accuracy of a trained model on a data set.
 import { z } from 'zod';
-import { modelDtypes, path } from '../../options/fields.js';
 import { evaluateSchema } from '../../options/index.js';
 import { defineCommand } from '../command.js';
-import { openSplit } from '../data.js';
-import { computeDevice, dataFields, withinFields } from '../fields.js';
-import { findWeights, openModel } from '../weights.js';
-
-/** Mean and standard deviation per channel, for weights that carry none. */
-export const weightsFields = {
-  model: z.string().optional().describe('Name of the model, for weights that do not carry it'),
-  weights: path.optional().describe('Run folder, checkpoint folder, .safetensors, .pt or .pth file'),
-  ...withinFields,
-  mean: z
-    .array(z.number())
-    .min(1)
-    .optional()
-    .describe('Mean of each channel, of pixels in [0, 1] (default: the one in the file)'),
-  std: z.array(z.number().positive()).min(1).optional().describe('Standard deviation of each channel'),
-  dtype: z.enum(modelDtypes).optional().describe('Number type to compute in (default: the type of the weights)'),
-};
+import { computeDevice, dataFields } from '../fields.js';
+import { openMeasured } from '../measured.js';
+import { weightsFields } from '../weights.js';
 
 const schema = z.strictObject({
   ...weightsFields,
@@ -41,10 +26,10 @@ Examples:
   flatmin eval --model resnet20 --weights resnet20.safetensors --data cifar10 --data-dir cifar --json
   flatmin eval --model resnet20 --weights checkpoint.pth --key ema_state_dict --data cifar10 --data-dir cifar`,
   schema,
-  async run(options, { output }) {
-    const weights = findWeights(options);
-    const dataset = await openSplit({ ...options, size: options.size ?? weights.size }, options.split);
-    using model = await openModel(weights, dataset, output);
+  async run(options, context) {
+    const { model: opened, dataset } = await openMeasured(options, context);
+    using model = opened;
+    const { output } = context;
     const { batchSize, limit } = options;
     const { count, loss, accuracy, top5 } = await model.evaluate(dataset, {
       batchSize,

@@ -5,8 +5,7 @@ import { z } from 'zod';
 import { path } from '../../options/fields.js';
 import { defineCommand } from '../command.js';
 import { UsageError } from '../failure.js';
-import { findWeights, openModel } from '../weights.js';
-import { weightsFields } from './eval.js';
+import { findWeights, openModel, weightsFields } from '../weights.js';
 
 const schema = z.strictObject({
   ...weightsFields,

@@ -9,9 +9,8 @@ import { path } from '../../options/fields.js';
 import { interpolationSchema, surfaceSchema, trajectorySchema } from '../../options/index.js';
 import { writeWhole } from '../../write.js';
 import { type Context, defineCommand } from '../command.js';
-import { openSplit } from '../data.js';
 import { UsageError } from '../failure.js';
-import { measuredFields, observe, openMeasured } from '../measured.js';
+import { measuredFields, observe, openMeasured, openMeasuredImages } from '../measured.js';
 import { findKeptWeights } from '../training.js';
 import { findWeights, openModel } from '../weights.js';
 
@@ -110,7 +109,7 @@ async function ofRun(options: Options, context: Context): Promise<Landscape | un
       '--trajectory: --weights and --range do not apply; the path ends at its last epoch and sets the range',
     );
   using model = await Model.load(last, options.dtype === undefined ? {} : { dtype: options.dtype });
-  const dataset = await openSplit({ ...options, size: options.size ?? model.inputShape[1] }, options.split);
+  const dataset = await openMeasuredImages(options, model.inputShape[1]);
   const found = await observe(context, 'path', (control) =>
     trajectory(model, files, dataset, { ...given(options), margin, ...control }),
   );

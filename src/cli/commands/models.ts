@@ -7,7 +7,7 @@ import { defineCommand } from '../command.js';
 import type { Output } from '../output.js';
 import { textTable } from '../table.js';
 
-const { seed: _seed, classNames: _classNames, normalization: _normalization, ...architecture } = zooSchema.shape;
+const { device: _device, seed: _seed, classNames: _names, normalization: _n, ...architecture } = zooSchema.shape;
 
 const schema = z.strictObject({
   batchSize: positiveInteger.default(128).describe('Images of a batch, for the memory it takes'),

@@ -3,8 +3,7 @@ import { z } from 'zod';
 import { positiveInteger } from '../../options/fields.js';
 import { defineCommand } from '../command.js';
 import { computeDevice } from '../fields.js';
-import { findWeights, openModel } from '../weights.js';
-import { weightsFields } from './eval.js';
+import { findWeights, openModel, weightsFields } from '../weights.js';
 
 const schema = z.strictObject({
   ...weightsFields,

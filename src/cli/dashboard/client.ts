@@ -23,6 +23,8 @@ let connection: 'connecting' | 'open' | 'lost' | 'over' = 'connecting';
 let stopRequested = false;
 /** When the run last wrote something, in milliseconds since 1970. */
 let updated = Number.POSITIVE_INFINITY;
+/** Whether its process is gone. */
+let cutOff = false;
 
 type Value = number | null | undefined;
 
@@ -55,9 +57,11 @@ const heldOut = (epoch: EpochEvent | undefined): { name: string; scores: Evaluat
 
 // --- What came in
 
-function add({ kind, events, steps, updated: time }: Update): void {
+function add(update: Update): void {
+  const { kind, events, steps } = update;
   if (kind === 'all') run = empty();
-  updated = time ?? updated;
+  updated = update.updated ?? updated;
+  cutOff = update.cutOff;
   for (const event of events as unknown as (StartEvent | EpochEvent | CheckpointEvent | EndEvent)[]) {
     if (event.type === 'start') [run.start, run.end] = [event, undefined];
     else if (event.type === 'end') run.end = event;
@@ -258,6 +262,7 @@ const pointsOf = (plot: UPlot, index: number) =>
 function state(): string {
   if (run.end !== undefined) return run.end.reason;
   if (connection !== 'open') return connection === 'connecting' ? 'connecting' : 'disconnected';
+  if (cutOff) return 'cut off';
   if (stopRequested) return 'stopping';
   return run.start === undefined ? 'waiting' : 'training';
 }
@@ -316,6 +321,7 @@ const SILENT_SECONDS = 120;
 function timeText(): string {
   const { end, steps } = run;
   if (end !== undefined) return `took ${duration(end.result.seconds)}`;
+  if (cutOff) return 'its process has ended';
   const silence = (Date.now() - updated) / 1000;
   if (silence > SILENT_SECONDS) return `nothing was written for ${clock(silence)}; is it still running?`;
   const eta = steps.at(-1)?.etaSeconds;

@@ -2,7 +2,8 @@
 // same way. It looks at them only while somebody listens.
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
-import { RUN_FILES } from '../../run-folder.js';
+import { RUN_FILES, readJson } from '../../run-folder.js';
+import { processIsGone } from '../../run-process.js';
 
 /** An event as it lies in a file: numbers that were not finite are null. */
 export type StoredEvent = Readonly<Record<string, unknown>> & { readonly type: string };
@@ -14,6 +15,8 @@ export interface Update {
   readonly steps: readonly StoredEvent[];
   /** When the run last wrote something, in milliseconds since 1970; null before it has. */
   readonly updated: number | null;
+  /** The run has not ended, but the process that trained it has. */
+  readonly cutOff: boolean;
 }
 
 export type Listener = (update: Update) => void;
@@ -69,16 +72,21 @@ const LOOK_MS = 300;
 
 /** The events of a run folder, for any number of listeners. */
 export class RunFeed {
+  readonly #runDir: string;
   readonly #tails: readonly [events: Tail, steps: Tail];
   readonly #listeners = new Set<Listener>();
   readonly #onError: (error: unknown) => void;
   #events: StoredEvent[] = [];
   #steps: StoredEvent[] = [];
+  /** config.json as it was when the run last started. */
+  #config: unknown;
+  #cutOff = false;
   #timer: NodeJS.Timeout | undefined;
   #looking: Promise<void> = Promise.resolve();
 
   /** @param onError Told when the files cannot be read. */
   constructor(runDir: string, onError: (error: unknown) => void) {
+    this.#runDir = runDir;
     this.#tails = [new Tail(join(runDir, RUN_FILES.events)), new Tail(join(runDir, RUN_FILES.steps))];
     this.#onError = onError;
   }
@@ -113,19 +121,27 @@ export class RunFeed {
   }
 
   async #lookOnce(): Promise<void> {
+    // Before the files are read: what a process that is gone has written is all there.
+    const gone = processIsGone(this.#config);
     const [events, steps] = await Promise.all(this.#tails.map((tail) => tail.look()));
     if (events === undefined || steps === undefined) return;
     const restarted = events.restarted || steps.restarted;
     // The other file of a resumed run is shortened, too, and so read from its start.
     this.#events = events.restarted ? events.added : [...this.#events, ...events.added];
     this.#steps = steps.restarted ? steps.added : [...this.#steps, ...steps.added];
+    const started = events.added.some(({ type }) => type === 'start');
+    if (started) this.#config = readJson(join(this.#runDir, RUN_FILES.config));
+    const before = this.#cutOff;
+    this.#cutOff = gone && !started && !this.ended;
+    const news = events.added.length + steps.added.length > 0 || this.#cutOff !== before;
     if (restarted) this.#tell(this.#update('all', this.#events, this.#steps));
-    else if (events.added.length + steps.added.length > 0) this.#tell(this.#update('more', events.added, steps.added));
+    else if (news) this.#tell(this.#update('more', events.added, steps.added));
   }
 
   #update(kind: Update['kind'], events: readonly StoredEvent[], steps: readonly StoredEvent[]): Update {
     const times = this.#tails.flatMap(({ updated }) => updated ?? []);
-    return { kind, events, steps, updated: times.length === 0 ? null : Math.max(...times) };
+    const updated = times.length === 0 ? null : Math.max(...times);
+    return { kind, events, steps, updated, cutOff: this.#cutOff };
   }
 
   #tell(update: Update): void {
