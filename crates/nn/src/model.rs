@@ -63,7 +63,7 @@ impl Model {
         let positions = plan.parameters.iter().filter_map(|param| parameters.position(&param.name)).collect();
         let buffers = BufferArena::new(&plan.norms, dtype)?;
         let statistics = Statistics::Stage;
-        let (entries, rows, network, random) = (plan.entries, plan.rows, Network::Layers(nodes), plan.drawing > 0);
+        let (entries, rows, network, random) = (plan.entries, plan.rows, Network::Layers(nodes), plan.random);
         let (loss_scale, fused) = (1.0, true);
         let model = Self {
             spec,
