@@ -48,6 +48,11 @@ impl Setting<'_> {
         group.momentum.unwrap_or(0.0) * self.factors.momentum
     }
 
+    /// Whether the step needs an arena of momenta.
+    pub fn uses_momentum(&self) -> bool {
+        self.groups.iter().any(|group| self.momentum(group) != 0.0)
+    }
+
     /// What every base optimizer has of a group's options on a device.
     pub fn device_options(&self, group: &Group) -> cuda::Group {
         cuda::Group {

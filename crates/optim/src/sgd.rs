@@ -49,7 +49,7 @@ impl BaseOptimizer for Sgd {
                 nesterov: self.nesterov,
             })
             .collect();
-        if steps.iter().any(|step| step.momentum != 0.0) {
+        if setting.uses_momentum() {
             self.ensure_momentum(setting.parameters)?;
         }
         let first: Vec<bool> = self.counts.iter().map(|&count| count == 0).collect();
@@ -60,9 +60,8 @@ impl BaseOptimizer for Sgd {
 
     fn descend_on_device(&mut self, setting: &Setting<'_>, descent: &DeviceDescent<'_>) -> Result<()> {
         let DeviceDescent { update, gradient, groups, counts } = descent;
-        let uses_momentum = setting.groups.iter().any(|group| setting.momentum(group) != 0.0);
         let (decoupled, nesterov) = (setting.decay == Decay::Decoupled, self.nesterov);
-        let momentum = if uses_momentum { Some(self.ensure_momentum(setting.parameters)?) } else { None };
+        let momentum = if setting.uses_momentum() { Some(self.ensure_momentum(setting.parameters)?) } else { None };
         Ok(update.sgd(gradient, groups, momentum, counts, decoupled, nesterov)?)
     }
 
