@@ -191,7 +191,8 @@ mod tests {
                 _ => None,
             })
             .collect();
-        let narrow: Vec<usize> = (0..24).filter(|&index| matches!(blocks[index].shortcut, Shortcut::Class)).collect();
+        let narrow: Vec<usize> =
+            (0..24).filter(|&index| blocks[index].shortcut == Shortcut::Layers(vec![Node::ClassOnly])).collect();
         assert_eq!((blocks.len(), narrow), (24, vec![22]));
         assert!(!nodes.iter().any(|node| matches!(node, Node::ClassOnly)));
     }
