@@ -6,7 +6,6 @@ use flatmin_torch_ext::cuda;
 use tch::Tensor;
 
 use crate::base::{BaseOptimizer, DeviceDescent};
-use crate::config::Decay;
 use crate::error::Result;
 use crate::group::Group;
 use crate::kernels;
@@ -41,11 +40,11 @@ impl BaseOptimizer for Sgd {
             .groups
             .iter()
             .map(|group| SgdStep {
-                lr: group.lr * setting.factors.lr,
+                lr: setting.lr(group),
                 momentum: setting.momentum(group),
                 dampening: self.dampening,
                 weight_decay: setting.weight_decay(group),
-                decoupled: setting.decay == Decay::Decoupled,
+                decoupled: setting.is_decoupled(),
                 nesterov: self.nesterov,
             })
             .collect();
@@ -60,7 +59,7 @@ impl BaseOptimizer for Sgd {
 
     fn descend_on_device(&mut self, setting: &Setting<'_>, descent: &DeviceDescent<'_>) -> Result<()> {
         let DeviceDescent { update, gradient, groups, counts } = descent;
-        let (decoupled, nesterov) = (setting.decay == Decay::Decoupled, self.nesterov);
+        let (decoupled, nesterov) = (setting.is_decoupled(), self.nesterov);
         let momentum = if setting.uses_momentum() { Some(self.ensure_momentum(setting.parameters)?) } else { None };
         Ok(update.sgd(gradient, groups, momentum, counts, decoupled, nesterov)?)
     }
