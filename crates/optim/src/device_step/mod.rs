@@ -42,7 +42,7 @@ impl Optimizer {
         let Engine::Cuda(place) = model.engine() else { return Ok(None) };
         self.check_engine(model)?;
         let plan = self.plan().unwrap_or(Plan::Plain);
-        let begun = self.phase() != Phase::Clean || model.parameters().gradients()?.any();
+        let begun = self.phase() != Phase::Clean || model.parameters().has_gradients()?;
         if begun
             || self.loss_scale.is_some()
             || !self.fits_device(job.options)
