@@ -166,7 +166,7 @@ mod tests {
             b"t.",
             b"N(R.",
             b"h\x00.",
-            b"\x8a\x11.",
+            &[&b"\x8a\x11"[..], &[0; 17], b"."].concat(),
             b"\x8e\xff\xff\xff\xff\xff\xff\xff\xff.",
         ] {
             assert!(open(bad).is_err(), "{bad:?}");
