@@ -1,5 +1,7 @@
 //! A model: its spec, its parameters and running statistics in flat arenas, and the forward pass over them.
 
+use std::cell::Cell;
+
 use flatmin_torch_ext::{Generator, channels_last};
 use tch::{Device, Kind, Tensor};
 
@@ -35,6 +37,8 @@ pub struct Model {
     loss_scale: f64,
     fused: bool,
     random: bool,
+    /// The size of images that was accepted last.
+    accepted: Cell<[i64; 3]>,
 }
 
 impl Model {
@@ -63,8 +67,8 @@ impl Model {
         let positions = plan.parameters.iter().filter_map(|param| parameters.position(&param.name)).collect();
         let buffers = BufferArena::new(&plan.norms, dtype)?;
         let statistics = Statistics::Stage;
-        let (entries, rows, network, random) = (plan.entries, plan.rows, Network::Layers(nodes), plan.drawing > 0);
-        let (loss_scale, fused) = (1.0, true);
+        let (entries, rows, network, random) = (plan.entries, plan.rows, Network::Layers(nodes), plan.random);
+        let (loss_scale, fused, accepted) = (1.0, true, Cell::new(spec.input_shape));
         let model = Self {
             spec,
             parameters,
@@ -77,6 +81,7 @@ impl Model {
             loss_scale,
             fused,
             random,
+            accepted,
         };
         Ok((model, plan.inits))
     }
@@ -91,8 +96,21 @@ impl Model {
     ) -> Self {
         let (rows, positions) = (vec![script.row(&spec, &parameters)], script.positions().to_vec());
         let (network, statistics) = (Network::Script(script), Statistics::Stage);
-        let (loss_scale, fused, random) = (1.0, true, true);
-        Self { spec, parameters, buffers, network, positions, entries, rows, statistics, loss_scale, fused, random }
+        let (loss_scale, fused, random, accepted) = (1.0, true, true, Cell::new(spec.input_shape));
+        Self {
+            spec,
+            parameters,
+            buffers,
+            network,
+            positions,
+            entries,
+            rows,
+            statistics,
+            loss_scale,
+            fused,
+            random,
+            accepted,
+        }
     }
 
     /// Another model of the same architecture, dtype and engine, with the same parts frozen; its values are still to be set.
@@ -275,7 +293,7 @@ impl Model {
 
     /// Logits `[batch, numClasses]` of images `[batch, channels, height, width]`, which lie channels-last (others are
     /// copied). Both have [`Dtype::kind`], which is float32 for a model that computes in 16 bits. A model reads images of another
-    /// size, too, where nothing stands against it ([`ModelSpec::obstacle`]). Gradients flow to the parameters, and to the
+    /// size, too, where nothing stands against it ([`Self::obstacle`]). Gradients flow to the parameters, and to the
     /// images if they ask for them.
     ///
     /// # Errors
@@ -336,6 +354,19 @@ impl Model {
         std::iter::once(0).chain(starts.skip(1)).collect()
     }
 
+    /// As [`ModelSpec::obstacle`], which compiles the spec anew for another size: passes go on with one size for long, so the
+    /// last that was accepted is remembered.
+    pub fn obstacle(&self, image: &[i64]) -> Option<String> {
+        if image == self.accepted.get() {
+            return None;
+        }
+        let obstacle = self.spec.obstacle(image);
+        if let (None, Ok(image)) = (&obstacle, image.try_into()) {
+            self.accepted.set(image);
+        }
+        obstacle
+    }
+
     fn check_images(&self, images: &Tensor) -> Result<()> {
         let (kind, shape, [channels, height, width]) = (images.kind(), images.size(), self.spec.input_shape);
         if kind != self.dtype().kind() {
@@ -347,7 +378,7 @@ impl Model {
             return Err(Error::device("the input of the model", images.device(), device_name(device)));
         }
         let obstacle = match shape.split_first() {
-            Some((1.., image)) => self.spec.obstacle(image),
+            Some((1.., image)) => self.obstacle(image),
             _ => Some(String::new()),
         };
         if let Some(obstacle) = obstacle {
@@ -360,5 +391,25 @@ impl Model {
     /// Layers, shapes, parameters and costs.
     pub fn summary(&self) -> Summary {
         Summary::new(self.rows.clone(), self.buffers.element_count() as i64, self.dtype())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zoo::{self, ZooOptions};
+
+    #[test]
+    fn the_size_that_was_accepted_last_is_remembered() {
+        let model = Model::new(zoo::spec("demo", &ZooOptions::default()).unwrap(), Dtype::Float32, 1).unwrap();
+        let [channels, height, width] = model.spec().input_shape;
+        let (own, larger, wrong) =
+            ([channels, height, width], [channels, 2 * height, width], [channels + 1, height, width]);
+        for image in [larger, larger, own, larger] {
+            assert_eq!(model.obstacle(&image), None);
+            assert_eq!(model.accepted.get(), image);
+        }
+        assert!(model.obstacle(&wrong).is_some() && model.obstacle(&wrong).is_some());
+        assert_eq!(model.accepted.get(), larger);
     }
 }

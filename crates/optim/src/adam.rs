@@ -6,7 +6,6 @@ use flatmin_torch_ext::cuda;
 use tch::Tensor;
 
 use crate::base::{BaseOptimizer, DeviceDescent};
-use crate::config::Decay;
 use crate::error::Result;
 use crate::group::Group;
 use crate::kernels::{self, Moments};
@@ -35,6 +34,14 @@ impl Adam {
             counts: vec![0; parameters.segments().len()],
         })
     }
+
+    fn beta1(&self, setting: &Setting<'_>) -> f64 {
+        self.betas[0] * setting.factors.momentum
+    }
+
+    fn is_decoupled(&self, setting: &Setting<'_>) -> bool {
+        self.decoupled || setting.is_decoupled()
+    }
 }
 
 impl BaseOptimizer for Adam {
@@ -43,12 +50,12 @@ impl BaseOptimizer for Adam {
             .groups
             .iter()
             .map(|group| AdamStep {
-                lr: group.lr * setting.factors.lr,
-                beta1: self.betas[0] * setting.factors.momentum,
+                lr: setting.lr(group),
+                beta1: self.beta1(setting),
                 beta2: self.betas[1],
                 eps: self.eps,
                 weight_decay: setting.weight_decay(group),
-                decoupled: self.decoupled || setting.decay == Decay::Decoupled,
+                decoupled: self.is_decoupled(setting),
             })
             .collect();
         self.count(setting, &|position| gradient.is_present(position));
@@ -58,12 +65,12 @@ impl BaseOptimizer for Adam {
 
     fn descend_on_device(&mut self, setting: &Setting<'_>, descent: &DeviceDescent<'_>) -> Result<()> {
         let DeviceDescent { update, gradient, groups, counts } = descent;
-        let decoupled = self.decoupled || setting.decay == Decay::Decoupled;
-        Ok(update.adam(gradient, groups, (&self.first_moment, &self.second_moment), counts, decoupled)?)
+        let moments = (&self.first_moment, &self.second_moment);
+        Ok(update.adam(gradient, groups, moments, counts, self.is_decoupled(setting))?)
     }
 
     fn device_options(&self, setting: &Setting<'_>, group: &Group) -> cuda::Group {
-        let (beta1, beta2) = (self.betas[0] * setting.factors.momentum, self.betas[1]);
+        let (beta1, beta2) = (self.beta1(setting), self.betas[1]);
         cuda::Group { beta1, beta2, eps: self.eps, ..setting.device_options(group) }
     }
 

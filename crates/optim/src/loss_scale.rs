@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::positive;
+use crate::config::{positive, share};
 use crate::error::{Error, Result};
 
 /// How the scale starts and moves; the defaults are `GradScaler`'s.
@@ -45,9 +45,7 @@ impl LossScaleConfig {
         if !(self.growth_factor >= 1.0 && self.growth_factor.is_finite()) {
             return refuse("growthFactor", self.growth_factor, "a finite number of at least 1");
         }
-        if !(self.backoff_factor > 0.0 && self.backoff_factor <= 1.0) {
-            return refuse("backoffFactor", self.backoff_factor, "above 0 and at most 1");
-        }
+        share("lossScale.backoffFactor", self.backoff_factor)?;
         positive("lossScale.growthInterval", self.growth_interval).map(drop)
     }
 }

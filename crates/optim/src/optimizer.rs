@@ -244,7 +244,7 @@ impl Optimizer {
         let mut info = StepInfo { gradient_norm: f64::NAN, finite: true, rounding: None, second_pass: true };
         match plan {
             Plan::Ahead => {
-                if model.parameters().gradients()?.any() {
+                if model.parameters().has_gradients()? {
                     return Err(Error::StepOrder {
                         step: "ascentStep",
                         found: "after backward",

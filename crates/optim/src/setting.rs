@@ -43,23 +43,38 @@ impl Setting<'_> {
         group.lr * self.factors.lr
     }
 
+    /// 0 for a group that is not perturbed.
+    fn rho(&self, group: &Group) -> f64 {
+        group.rho.unwrap_or(0.0) * self.factors.rho
+    }
+
     /// SGD's.
     pub fn momentum(&self, group: &Group) -> f64 {
         group.momentum.unwrap_or(0.0) * self.factors.momentum
     }
 
+    /// Whether the step needs an arena of momenta.
+    pub fn uses_momentum(&self) -> bool {
+        self.groups.iter().any(|group| self.momentum(group) != 0.0)
+    }
+
+    /// Whether weights shrink apart from the gradient, whatever the base optimizer.
+    pub fn is_decoupled(&self) -> bool {
+        self.decay == Decay::Decoupled
+    }
+
     /// What every base optimizer has of a group's options on a device.
     pub fn device_options(&self, group: &Group) -> cuda::Group {
         cuda::Group {
-            rho: group.rho.unwrap_or(0.0) * self.factors.rho,
+            rho: self.rho(group),
             lr: self.lr(group),
             weight_decay: self.weight_decay(group),
             ..cuda::Group::default()
         }
     }
 
-    /// The radii in force, by group; 0 for a group that is not perturbed.
+    /// The radii in force, by group.
     pub fn radii(&self) -> Vec<f64> {
-        self.groups.iter().map(|group| group.rho.unwrap_or(0.0) * self.factors.rho).collect()
+        self.groups.iter().map(|group| self.rho(group)).collect()
     }
 }

@@ -6,7 +6,6 @@ use flatmin_torch_ext::cuda;
 use tch::Tensor;
 
 use crate::base::{BaseOptimizer, DeviceDescent};
-use crate::config::Decay;
 use crate::error::Result;
 use crate::group::Group;
 use crate::kernels;
@@ -41,15 +40,15 @@ impl BaseOptimizer for Sgd {
             .groups
             .iter()
             .map(|group| SgdStep {
-                lr: group.lr * setting.factors.lr,
+                lr: setting.lr(group),
                 momentum: setting.momentum(group),
                 dampening: self.dampening,
                 weight_decay: setting.weight_decay(group),
-                decoupled: setting.decay == Decay::Decoupled,
+                decoupled: setting.is_decoupled(),
                 nesterov: self.nesterov,
             })
             .collect();
-        if steps.iter().any(|step| step.momentum != 0.0) {
+        if setting.uses_momentum() {
             self.ensure_momentum(setting.parameters)?;
         }
         let first: Vec<bool> = self.counts.iter().map(|&count| count == 0).collect();
@@ -60,9 +59,8 @@ impl BaseOptimizer for Sgd {
 
     fn descend_on_device(&mut self, setting: &Setting<'_>, descent: &DeviceDescent<'_>) -> Result<()> {
         let DeviceDescent { update, gradient, groups, counts } = descent;
-        let uses_momentum = setting.groups.iter().any(|group| setting.momentum(group) != 0.0);
-        let (decoupled, nesterov) = (setting.decay == Decay::Decoupled, self.nesterov);
-        let momentum = if uses_momentum { Some(self.ensure_momentum(setting.parameters)?) } else { None };
+        let (decoupled, nesterov) = (setting.is_decoupled(), self.nesterov);
+        let momentum = if setting.uses_momentum() { Some(self.ensure_momentum(setting.parameters)?) } else { None };
         Ok(update.sgd(gradient, groups, momentum, counts, decoupled, nesterov)?)
     }
 

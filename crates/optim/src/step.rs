@@ -24,6 +24,13 @@ pub struct PassOutcome {
     pub count: i64,
 }
 
+impl PassOutcome {
+    /// Waits for the mean loss and the number of right answers.
+    fn read(loss: &Tensor, correct: &Tensor, count: i64) -> Result<Self> {
+        Ok(Self { loss: loss.f_double_value(&[])?, correct: correct.f_int64_value(&[])?, count })
+    }
+}
+
 /// A whole step. `sharpness` is the loss at w + eps minus the loss at w on the same samples: it costs nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -288,8 +295,8 @@ impl Batch<'_> {
         let losses = self.loss.of_samples(&logits, self.target)?;
         let mean = self.loss.mean(&losses, self.target)?;
         scaled(&mean, model.loss_scale())?.f_backward()?;
-        let (loss, correct) = (mean.f_double_value(&[])?, hits(&logits, self.target)?.f_int64_value(&[])?);
-        Ok((PassOutcome { loss, correct, count: self.len() }, Some(losses.f_detach()?)))
+        let outcome = PassOutcome::read(&mean, &hits(&logits, self.target)?, self.len())?;
+        Ok((outcome, Some(losses.f_detach()?)))
     }
 }
 
@@ -329,8 +336,8 @@ fn one_pass(
     mask_seed: u64,
     share: Share<'_>,
 ) -> Result<PassOutcome> {
-    let (value, hits) = queue_pass(model, images, target, loss, mask_seed, share)?;
-    Ok(PassOutcome { loss: value.f_double_value(&[])?, correct: hits.f_int64_value(&[])?, count: images.size()[0] })
+    let (loss, correct) = queue_pass(model, images, target, loss, mask_seed, share)?;
+    PassOutcome::read(&loss, &correct, images.size()[0])
 }
 
 /// A pass whose mean loss and number of right answers are not waited for.

@@ -18,11 +18,8 @@ pub trait Classes {
     /// More values than any honest file has; a pickle that makes more is refused.
     const MOST_VALUES: usize;
 
-    /// A class or function of this full name occurs: a refusal, or nothing. Asked before anything is built of it.
-    ///
-    /// # Errors
-    /// Why it is refused.
-    fn check(name: &str) -> Result<(), Fault>;
+    /// Whether the class or function of this full name may occur. Asked before anything is built of it.
+    fn knows(name: &str) -> bool;
 
     /// What the call of a class or function stands for; REDUCE, NEWOBJ and NEWOBJ_EX alike.
     ///

@@ -35,17 +35,26 @@ pub fn class_tensor(batch: &Batch) -> Result<Tensor> {
 /// `ERR_FLATMIN_SHAPE` unless `images` is `[batch, channels, height, width]` of a size that the model reads,
 /// `ERR_FLATMIN_DTYPE` unless it is float32, float64 or bfloat16.
 pub fn model_images(images: &Tensor, model: &Model) -> Result<Tensor> {
-    let [channels, height, width] = model.spec().input_shape;
-    let size = images.size();
-    if let Some(obstacle) = model.spec().obstacle(size.get(1..).unwrap_or_default()) {
-        return Err(Error::shape("images", &size, format!("[batch, {channels}, {height}, {width}]{obstacle}")));
-    }
+    check_images(images, model)?;
     if !matches!(images.kind(), Kind::Float | Kind::Double | Kind::BFloat16) {
         let expected = "float32, float64 or bfloat16, normalised".to_owned();
         return Err(Error::Dtype { what: "images".into(), found: format!("{:?}", images.kind()), expected });
     }
     let (kind, device) = model.input_options();
     Ok(channels_last(&images.f_to_device(device)?.f_to_kind(kind)?)?)
+}
+
+/// # Errors
+/// `ERR_FLATMIN_SHAPE` unless `images` is `[batch, channels, height, width]` of a size that the model reads.
+pub fn check_images(images: &Tensor, model: &Model) -> Result<()> {
+    let [channels, height, width] = model.spec().input_shape;
+    let size = images.size();
+    match model.obstacle(size.get(1..).unwrap_or_default()) {
+        Some(obstacle) => {
+            Err(Error::shape("images", &size, format!("[batch, {channels}, {height}, {width}]{obstacle}")))
+        }
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

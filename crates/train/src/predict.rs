@@ -7,7 +7,7 @@ use flatmin_nn::{Model, ModelSpec, Pass};
 use serde::Serialize;
 use tch::{Kind, Tensor, no_grad};
 
-use crate::batch::input_tensor;
+use crate::batch::{check_images, input_tensor};
 use crate::error::{Error, Result};
 
 /// Image files that go through the model together.
@@ -74,12 +74,7 @@ fn normalized(model: &Model, images: &Tensor) -> Result<Tensor> {
     };
     let (kind, device) = model.input_options();
     let images = images.f_to_device(device)?;
-    let expected = model.spec().input_shape;
-    let size = images.size();
-    if let Some(obstacle) = model.spec().obstacle(size.get(1..).unwrap_or_default()) {
-        let expected = format!("[batch, {}, {}, {}]{obstacle}", expected[0], expected[1], expected[2]);
-        return Err(Error::shape("images", &images.size(), expected));
-    }
+    check_images(&images, model)?;
     let pixels = match images.kind() {
         Kind::Uint8 => images.f_to_kind(kind)?.f_div_scalar(255.0)?,
         Kind::Float | Kind::Double => images.f_to_kind(kind)?,

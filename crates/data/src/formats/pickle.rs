@@ -48,8 +48,8 @@ impl Classes for Numpy {
     /// More than the largest known file of this kind has, by ten.
     const MOST_VALUES: usize = 2_000_000;
 
-    fn check(name: &str) -> Result<(), flatmin_pickle::Fault> {
-        Class::of(name).map(drop).ok_or_else(|| flatmin_pickle::Fault::Class(name.to_owned()))
+    fn knows(name: &str) -> bool {
+        Class::of(name).is_some()
     }
 
     fn call(_: &[Value], name: &str, arguments: &[Id]) -> Result<Value, flatmin_pickle::Fault> {
@@ -166,7 +166,7 @@ mod tests {
             b"t.",
             b"N(R.",
             b"h\x00.",
-            b"\x8a\x11.",
+            &[&b"\x8a\x11"[..], &[0; 17], b"."].concat(),
             b"\x8e\xff\xff\xff\xff\xff\xff\xff\xff.",
         ] {
             assert!(open(bad).is_err(), "{bad:?}");

@@ -34,8 +34,10 @@ pub(crate) struct Builder {
     pub rows: Vec<LayerSummary>,
     /// Names of the layers so far, sequences apart.
     names: HashSet<String>,
-    /// Layers so far that draw.
-    pub drawing: u64,
+    /// Layers so far that may draw.
+    drawing: u64,
+    /// Whether any of them draws, with the probabilities that they have.
+    pub random: bool,
     /// Of the layer that is being compiled: multiply-adds, and numbers that it keeps for the backward pass besides its
     /// output.
     macs: i64,
@@ -123,8 +125,10 @@ impl Builder {
         self.kept += numbers;
     }
 
-    /// The random numbers of a layer.
-    pub fn draws(&mut self) -> Draws {
+    /// The random numbers of a layer, which takes any in training only if it `is_random`; without, it counts all the same, so
+    /// that a probability of 0 changes nothing for the layers after it.
+    pub fn draws(&mut self, is_random: bool) -> Draws {
+        self.random |= is_random;
         self.drawing += 1;
         Draws::new(self.drawing - 1)
     }
@@ -187,7 +191,8 @@ mod tests {
                 _ => None,
             })
             .collect();
-        let narrow: Vec<usize> = (0..24).filter(|&index| matches!(blocks[index].shortcut, Shortcut::Class)).collect();
+        let narrow: Vec<usize> =
+            (0..24).filter(|&index| blocks[index].shortcut == Shortcut::Layers(vec![Node::ClassOnly])).collect();
         assert_eq!((blocks.len(), narrow), (24, vec![22]));
         assert!(!nodes.iter().any(|node| matches!(node, Node::ClassOnly)));
     }

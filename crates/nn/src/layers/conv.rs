@@ -6,7 +6,6 @@ use tch::Tensor;
 use super::{Context, ParamId, Pass};
 use crate::arena::ParamKind;
 use crate::compile::Builder;
-use crate::engine::Engine;
 use crate::error::Result;
 use crate::init::ParamInit;
 use crate::site::Site;
@@ -48,8 +47,7 @@ impl Conv2d {
     pub fn forward(&self, input: &Tensor, context: &Context) -> Result<Tensor> {
         let weight = context.parameter(self.weight);
         if self.bias.is_none()
-            && context.fused
-            && context.engine == Engine::Cpu
+            && context.has_own_kernels()
             && matches!(context.pass, Pass::Train { .. })
             && let Some(output) = conv2d(input, weight, self.stride, self.padding)?
         {

@@ -26,7 +26,7 @@ impl Dropout {
         if !(0.0..1.0).contains(&drop) {
             return Err(site.option(field, drop, "a share of at least 0 and below 1"));
         }
-        Ok(Self { drop, draws: builder.draws() })
+        Ok(Self { drop, draws: builder.draws(drop > 0.0) })
     }
 
     /// Whether it never drops anything.

@@ -7,7 +7,6 @@ use tch::Tensor;
 use super::{Context, ParamId};
 use crate::arena::ParamKind;
 use crate::compile::Builder;
-use crate::engine::Engine;
 use crate::error::Result;
 use crate::init::ParamInit;
 use crate::site::Site;
@@ -22,11 +21,10 @@ pub(crate) struct Linear {
 }
 
 /// Computes in the input's dtype: images and what a global pooling leaves are float32 beside weights of 16 bits.
-fn linear(input: &Tensor, weight: &Tensor, bias: Option<Tensor>, context: &Context) -> Result<Tensor> {
+fn linear(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>, context: &Context) -> Result<Tensor> {
     let weight = weight.f_to_kind(input.kind())?;
     let bias = bias.map(|bias| bias.f_to_kind(input.kind())).transpose()?;
-    if context.fused
-        && context.engine == Engine::Cpu
+    if context.has_own_kernels()
         && let Some(output) = flatmin_torch_ext::linear(input, &weight, bias.as_ref())?
     {
         return Ok(output);
@@ -51,17 +49,17 @@ impl Linear {
     }
 
     pub fn forward(&self, input: &Tensor, context: &Context) -> Result<Tensor> {
-        let bias = self.bias.map(|bias| context.parameter(bias).shallow_clone());
+        let bias = self.bias.map(|bias| context.parameter(bias));
         self.apply(input, context.parameter(self.weight), bias, context)
     }
 
     /// Some of the output's features.
     pub fn forward_part(&self, input: &Tensor, features: Range<i64>, context: &Context) -> Result<Tensor> {
         let part = |id: ParamId| context.parameter(id).f_narrow(0, features.start, features.end - features.start);
-        self.apply(input, &part(self.weight)?, self.bias.map(part).transpose()?, context)
+        self.apply(input, &part(self.weight)?, self.bias.map(part).transpose()?.as_ref(), context)
     }
 
-    fn apply(&self, input: &Tensor, weight: &Tensor, bias: Option<Tensor>, context: &Context) -> Result<Tensor> {
+    fn apply(&self, input: &Tensor, weight: &Tensor, bias: Option<&Tensor>, context: &Context) -> Result<Tensor> {
         if self.logits {
             return linear(&input.f_to_kind(context.dtype.kind())?, weight, bias, context);
         }

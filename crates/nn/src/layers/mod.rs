@@ -90,6 +90,11 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// Whether layers may run as kernels of our own, which are for the CPU.
+    pub fn has_own_kernels(&self) -> bool {
+        self.fused && self.engine == Engine::Cpu
+    }
+
     pub fn parameter(&self, id: ParamId) -> &Tensor {
         &self.leaves[self.positions[id.0]]
     }

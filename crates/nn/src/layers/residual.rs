@@ -3,7 +3,7 @@
 
 use tch::Tensor;
 
-use super::{Context, Node, NormAct, run, tokens};
+use super::{Context, Node, NormAct, run};
 use crate::error::Result;
 use crate::site::Site;
 
@@ -22,14 +22,8 @@ pub(crate) struct Residual {
 #[derive(Debug, PartialEq)]
 pub(crate) enum Shortcut {
     Identity,
-    OptionA {
-        stride: i64,
-        pad_before: i64,
-        pad_after: i64,
-    },
+    OptionA { stride: i64, pad_before: i64, pad_after: i64 },
     Layers(Vec<Node>),
-    /// Of the first token.
-    Class,
 }
 
 impl Residual {
@@ -41,7 +35,7 @@ impl Residual {
         if !is_plain || !attention.keep_class() {
             return false;
         }
-        self.shortcut = Shortcut::Class;
+        self.shortcut = Shortcut::Layers(vec![Node::ClassOnly]);
         true
     }
 
@@ -84,7 +78,6 @@ impl Shortcut {
     fn forward(&self, input: Tensor, context: &Context) -> Result<Tensor> {
         match self {
             Self::Identity => Ok(input),
-            Self::Class => tokens::class_only(&input),
             Self::Layers(nodes) => run(nodes, input, context),
             &Self::OptionA { stride, pad_before, pad_after } => {
                 let rows = input.f_slice(2, None, None, stride)?;

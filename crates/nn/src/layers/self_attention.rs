@@ -7,7 +7,6 @@ use super::tokens::{class_only, shape_of};
 use super::{Context, Dropout, Linear, Pass};
 use crate::compile::Builder;
 use crate::dtype::is_half;
-use crate::engine::Engine;
 use crate::error::Result;
 use crate::site::Site;
 use crate::spec;
@@ -69,8 +68,7 @@ impl SelfAttention {
             return self.proj.forward(&join(&mixed, 1)?, context);
         }
         let qkv = self.qkv.forward(input, context)?;
-        if context.fused
-            && context.engine == Engine::Cpu
+        if context.has_own_kernels()
             && !self.dropout.drops(context)
             && let Some(mixed) = flatmin_torch_ext::self_attention(&qkv, self.heads)?
         {

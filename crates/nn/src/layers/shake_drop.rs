@@ -22,7 +22,7 @@ impl ShakeDrop {
         if !(0.0..=1.0).contains(&spec.p) {
             return Err(site.option("p", spec.p, "a probability from 0 to 1"));
         }
-        Ok(Self { keep: 1.0 - spec.p, draws: builder.draws() })
+        Ok(Self { keep: 1.0 - spec.p, draws: builder.draws(true) })
     }
 
     pub fn forward(&self, input: Tensor, context: &Context) -> Result<Tensor> {

@@ -22,7 +22,7 @@ impl StochasticDepth {
         if !(0.0..1.0).contains(&spec.p) {
             return Err(site.option("p", spec.p, "a probability of at least 0 and below 1"));
         }
-        Ok(Self { drop: spec.p, mode: spec.mode, draws: builder.draws() })
+        Ok(Self { drop: spec.p, mode: spec.mode, draws: builder.draws(spec.p > 0.0) })
     }
 
     pub fn forward(&self, input: Tensor, context: &Context) -> Result<Tensor> {

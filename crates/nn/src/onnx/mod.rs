@@ -31,12 +31,14 @@ impl Model {
     /// `ERR_FLATMIN_OPTION` for a TorchScript model, whose operations are its own program's; `ERR_FLATMIN_PATH` if the file
     /// cannot be written. An old file is then as it was.
     pub fn export_onnx(&self, path: &Path) -> Result<()> {
-        let bytes = self.onnx()?.encode_to_vec();
-        if bytes.len() > LARGEST_FILE {
-            let reason = format!("the model has {} bytes, and an ONNX file may have {LARGEST_FILE}", bytes.len());
+        let model = self.onnx()?;
+        let len = model.encoded_len();
+        if len > LARGEST_FILE {
+            let reason = format!("the model has {len} bytes, and an ONNX file may have {LARGEST_FILE}");
             return Err(Error::format(path, reason));
         }
-        write_whole(path, |file| file.write_all(&bytes)).map_err(|error| Error::io("write", path, error))
+        write_whole(path, |file| file.write_all(&model.encode_to_vec()))
+            .map_err(|error| Error::io("write", path, error))
     }
 
     fn onnx(&self) -> Result<ModelProto> {

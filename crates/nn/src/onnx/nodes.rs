@@ -135,7 +135,6 @@ fn residual(layer: &Residual, input: Value, graph: &mut Graph) -> Result<Value> 
     let branch = run(&layer.branch, input.clone(), graph)?;
     let shortcut = match &layer.shortcut {
         Shortcut::Identity => input,
-        Shortcut::Class => first(&input, 1, graph),
         Shortcut::Layers(nodes) => run(nodes, input, graph)?,
         &Shortcut::OptionA { stride, pad_before, pad_after } => {
             let thinned = every(&input, stride, graph);

@@ -11,7 +11,7 @@ use flatmin_nn::ParameterArena;
 use serde::{Deserialize, Serialize};
 
 pub use base::{BaseConfig, Clip, Decay};
-pub(crate) use check::{at_least_zero, positive};
+pub(crate) use check::{at_least_zero, positive, share};
 pub use groups::{GroupConfig, ParameterKind};
 pub use sharpness::{
     Adaptive, BallConfig, BatchNormPolicy, Masks, MetricsFrom, PNorm, Perturb, Reduction, Restore, Scale,

@@ -122,15 +122,8 @@ impl Memory {
         }
     }
 
-    pub fn set_first(&self, parameters: &ParameterArena, gradients: &Gradients) -> Result<()> {
-        self.set(&self.first, parameters, gradients)
-    }
-
-    pub fn set_second(&self, parameters: &ParameterArena, gradients: &Gradients) -> Result<()> {
-        self.set(&self.second, parameters, gradients)
-    }
-
-    fn set(&self, table: &Table, parameters: &ParameterArena, gradients: &Gradients) -> Result<()> {
+    /// Fills the table of a pass.
+    pub fn set(&self, table: &Table, parameters: &ParameterArena, gradients: &Gradients) -> Result<()> {
         Ok(table.set(&self.place, &self.cut, parameters.master().kind(), gradients.tensors())?)
     }
 

@@ -18,15 +18,12 @@ use crate::config::{Decay, MetricsFrom, PNorm, Restore, SharpnessConfig, Variant
 use crate::error::Result;
 use crate::loss::{Loss, Target};
 use crate::optimizer::{Optimizer, Phase};
-use crate::rounding::Rounding;
+use crate::rounding::{self, Rounding};
 use crate::sam::Plan;
 use crate::step::{PassNumber, PassOutcome, Share, StepOptions, StepOutcome, masks, pass_seed, queue_pass};
 pub(crate) use memory::DeviceStep;
 use memory::Memory;
 pub use recording::Recorded;
-
-/// As the host's search has it.
-const ROUNDING_PASSES: u32 = 8;
 
 /// What a step is queued for: input on the device and what is done with it.
 pub(crate) struct Job<'a> {
@@ -42,7 +39,7 @@ impl Optimizer {
         let Engine::Cuda(place) = model.engine() else { return Ok(None) };
         self.check_engine(model)?;
         let plan = self.plan().unwrap_or(Plan::Plain);
-        let begun = self.phase() != Phase::Clean || model.parameters().gradients()?.any();
+        let begun = self.phase() != Phase::Clean || model.parameters().has_gradients()?;
         if begun
             || self.loss_scale.is_some()
             || !self.fits_device(job.options)
@@ -106,7 +103,7 @@ fn queue(memory: &Memory, optimizer: &mut Optimizer, model: &mut Model, job: &Jo
     let inputs = optimizer.first_pass_inputs(model.parameters());
     pass(model, 0, inputs.as_deref(), 0)?;
     let mut gradients = model.parameters().gradients()?;
-    memory.set_first(model.parameters(), &gradients)?;
+    memory.set(&memory.first, model.parameters(), &gradients)?;
     let gradient = memory.objective(optimizer, &memory.first, &memory.master);
     let ball = sharpness.as_ref().filter(|_| plan == Plan::Both).map(|sharpness| memory.ball(sharpness));
     memory.update(model).norms(&gradient, memory.metric(), NormPass::First, ball.as_ref())?;
@@ -120,7 +117,7 @@ fn queue(memory: &Memory, optimizer: &mut Optimizer, model: &mut Model, job: &Jo
         model.set_statistics(optimizer.statistics_at_w_plus_eps(plan));
         pass(model, masks(sharpness, 1), None, 2)?;
         gradients = model.parameters().gradients()?;
-        memory.set_second(model.parameters(), &gradients)?;
+        memory.set(&memory.second, model.parameters(), &gradients)?;
         let second = memory.objective(optimizer, &memory.second, &memory.working);
         memory.update(model).norms(&second, memory.metric(), NormPass::Second, None)?;
         last = &memory.second;
@@ -156,7 +153,7 @@ fn ascend(
     let displacement =
         Displacement { shape, coefficients: &memory.coefficients, origin: Origin::Master, mask: None, round_trip };
     if model.parameters().working_half().is_some() {
-        update.correct_rounding(gradient, metric, &displacement, ROUNDING_PASSES)?;
+        update.correct_rounding(gradient, metric, &displacement, rounding::PASSES)?;
     }
     Ok(update.perturb(gradient, metric, &displacement)?)
 }

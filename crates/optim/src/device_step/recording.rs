@@ -181,7 +181,7 @@ impl Recording {
 }
 
 impl Kind {
-    fn of(optimizer: &Optimizer, model: &Model, job: &Job<'_>, plan: Plan) -> Self {
+    fn of(optimizer: &mut Optimizer, model: &Model, job: &Job<'_>, plan: Plan) -> Self {
         let parameters = model.parameters();
         Self {
             both_passes: plan == Plan::Both,
@@ -189,7 +189,7 @@ impl Kind {
             target: job.target.tensor().size(),
             loss: format!("{:?}", job.loss),
             trainable: (0..parameters.segments().len()).map(|position| parameters.is_trainable(position)).collect(),
-            uses_momentum: optimizer.groups().iter().any(|group| group.momentum.unwrap_or(0.0) != 0.0),
+            uses_momentum: optimizer.base_and_setting(model).1.uses_momentum(),
             statistics: model.buffers().arena().data_ptr() as usize,
         }
     }
@@ -201,4 +201,31 @@ fn obstacle(model: &Model, loss: &Loss) -> Option<&'static str> {
         return Some("the model has layers that draw random numbers (dropout and the like), which is done on the CPU");
     }
     loss.has_class_weights().then_some("the loss has class weights, which lie on the CPU")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::group::Factors;
+    use crate::step::StepOptions;
+    use flatmin_nn::{Dtype, zoo};
+    use serde_json::json;
+    use tch::{Device, Kind as Numbers};
+
+    /// A graph without a momentum arena must not serve steps that have one.
+    #[test]
+    fn steps_whose_schedule_takes_the_momentum_away_are_of_another_kind() {
+        let spec = zoo::spec("demo", &zoo::ZooOptions::default()).unwrap();
+        let mut model = Model::new(spec, Dtype::Float32, 1).unwrap();
+        let config = json!({ "base": { "type": "sgd", "lr": 0.1, "momentum": 0.9 } });
+        let mut optimizer = Optimizer::new(&mut model, serde_json::from_value(config).unwrap()).unwrap();
+        let images = &Tensor::ones([4, 1, 8, 8], (Numbers::Float, Device::Cpu));
+        let target = &Target::Classes(Tensor::zeros([4], (Numbers::Int64, Device::Cpu)));
+        let job = Job { images, target, loss: &Loss::default(), options: StepOptions::new(0) };
+        let mut uses_momentum = |momentum: f64| {
+            optimizer.set_factors(Factors { momentum, ..Factors::default() });
+            Kind::of(&mut optimizer, &model, &job, Plan::Plain).uses_momentum
+        };
+        assert!(uses_momentum(1.0) && uses_momentum(0.5) && !uses_momentum(0.0));
+    }
 }

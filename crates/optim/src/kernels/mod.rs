@@ -12,6 +12,16 @@ use crate::error::Result;
 use crate::mix::Mix;
 use crate::rounding::Rounding;
 
+/// Calls a kernel of the CPU or its twin in libtorch's operations, which alone can fail.
+macro_rules! by_engine {
+    ($parameters:expr, $kernel:ident ( $($argument:expr),* )) => {
+        match $parameters.engine() {
+            Engine::Cpu => Ok(own::$kernel($($argument),*)),
+            Engine::Torch(_) | Engine::Cuda(_) => torch::$kernel($($argument),*),
+        }
+    };
+}
+
 /// T_w: `eta` and, for filters, the norms that [`norms`] leaves in an arena of one number a filter.
 #[derive(Clone, Copy)]
 pub struct Metric<'a> {
@@ -39,10 +49,7 @@ pub struct Moments<'a> {
 
 /// norm2(g) over every parameter, norm2(T_w g) over the perturbed ones.
 pub fn norms(metric: Metric<'_>, parameters: &ParameterArena, gradient: &Mix<'_>) -> Result<GradientNorms> {
-    match parameters.engine() {
-        Engine::Cpu => Ok(own::norms(metric, parameters, gradient)),
-        Engine::Torch(_) | Engine::Cuda(_) => torch::norms(metric, parameters, gradient),
-    }
+    by_engine!(parameters, norms(metric, parameters, gradient))
 }
 
 /// norm2(g) over every parameter.
@@ -54,10 +61,7 @@ pub fn norm(layout: &Layout, parameters: &ParameterArena, gradient: &Mix<'_>) ->
 
 /// norm_q(T_w g) over the perturbed parameters, once [`norms`] has found them finite.
 pub fn dual_norm(metric: Metric<'_>, parameters: &ParameterArena, gradient: &Mix<'_>, q: f64) -> Result<DualNorm> {
-    match parameters.engine() {
-        Engine::Cpu => Ok(own::dual_norm(metric, parameters, gradient, q)),
-        Engine::Torch(_) | Engine::Cuda(_) => torch::dual_norm(metric, parameters, gradient, q),
-    }
+    by_engine!(parameters, dual_norm(metric, parameters, gradient, q))
 }
 
 /// Lets the network read w + eps; answers what rounding made of eps, if it reads weights of 16 bits.
@@ -67,46 +71,30 @@ pub fn perturb(
     direction: &Mix<'_>,
     displacement: &Displacement,
 ) -> Result<Option<Rounding>> {
-    let rounding = match parameters.engine() {
-        Engine::Cpu => own::perturb(metric, parameters, direction, displacement),
-        Engine::Torch(_) | Engine::Cuda(_) => torch::perturb(metric, parameters, direction, displacement)?,
-    };
+    let rounding = by_engine!(parameters, perturb(metric, parameters, direction, displacement))?;
     parameters.stand(Standing::Working)?;
     Ok(rounding)
 }
 
 /// Lets the network read w.
 pub fn restore(layout: &Layout, parameters: &ParameterArena) -> Result<()> {
-    match parameters.engine() {
-        Engine::Cpu => own::restore(layout, parameters),
-        Engine::Torch(_) | Engine::Cuda(_) => torch::restore(layout, parameters)?,
-    }
+    by_engine!(parameters, restore(layout, parameters))?;
     Ok(parameters.stand(Standing::Master)?)
 }
 
 /// Inner products of two gradients over the parameters that have both.
 pub fn products(layout: &Layout, parameters: &ParameterArena, a: &Mix<'_>, b: &Mix<'_>) -> Result<Products> {
-    match parameters.engine() {
-        Engine::Cpu => Ok(own::products(layout, parameters, a, b)),
-        Engine::Torch(_) | Engine::Cuda(_) => torch::products(layout, parameters, a, b),
-    }
+    by_engine!(parameters, products(layout, parameters, a, b))
 }
 
 /// arena = mix, for the parameters that have it.
 pub fn assign(layout: &Layout, parameters: &ParameterArena, arena: &Tensor, mix: &Mix<'_>) -> Result<()> {
-    match parameters.engine() {
-        Engine::Cpu => own::assign(layout, parameters, arena, mix),
-        Engine::Torch(_) | Engine::Cuda(_) => torch::assign(layout, parameters, arena, mix)?,
-    }
-    Ok(())
+    by_engine!(parameters, assign(layout, parameters, arena, mix))
 }
 
 /// master += mix, which the network then reads.
 pub fn translate(layout: &Layout, parameters: &ParameterArena, mix: &Mix<'_>) -> Result<()> {
-    match parameters.engine() {
-        Engine::Cpu => own::translate(layout, parameters, mix),
-        Engine::Torch(_) | Engine::Cuda(_) => torch::translate(layout, parameters, mix)?,
-    }
+    by_engine!(parameters, translate(layout, parameters, mix))?;
     Ok(parameters.stand(Standing::Master)?)
 }
 
@@ -119,10 +107,7 @@ pub fn sgd(
     steps: &[SgdStep],
     first: &[bool],
 ) -> Result<()> {
-    match parameters.engine() {
-        Engine::Cpu => own::sgd(layout, parameters, gradient, momentum, steps, first),
-        Engine::Torch(_) | Engine::Cuda(_) => torch::sgd(layout, parameters, gradient, momentum, steps, first)?,
-    }
+    by_engine!(parameters, sgd(layout, parameters, gradient, momentum, steps, first))?;
     Ok(parameters.stand(Standing::Master)?)
 }
 
@@ -135,9 +120,6 @@ pub fn adam(
     steps: &[AdamStep],
     counts: &[u64],
 ) -> Result<()> {
-    match parameters.engine() {
-        Engine::Cpu => own::adam(layout, parameters, gradient, moments, steps, counts),
-        Engine::Torch(_) | Engine::Cuda(_) => torch::adam(layout, parameters, gradient, moments, steps, counts)?,
-    }
+    by_engine!(parameters, adam(layout, parameters, gradient, moments, steps, counts))?;
     Ok(parameters.stand(Standing::Master)?)
 }
