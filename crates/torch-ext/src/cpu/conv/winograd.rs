@@ -18,7 +18,7 @@ use std::arch::x86_64::*;
 use std::array::from_fn;
 
 /// Transforming the filters pays off from so many tiles on.
-const LEAST_TILES: usize = 96;
+const LEAST_TILES: usize = 64;
 /// Up to so many weights at a point a block of tiles goes through all of it at once; more would not stay in the cache.
 const FEW_WEIGHTS: usize = 128 * 128;
 /// Up to so many weights at a point tasks sum weight gradients of their own; more would take long to add up.
