@@ -20,6 +20,7 @@ mod memory;
 mod norm;
 pub(crate) mod norm_act;
 mod perturb;
+mod power;
 mod reduce;
 mod restore;
 mod rounding;

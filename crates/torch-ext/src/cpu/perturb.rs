@@ -9,6 +9,7 @@ use super::blend::Blend;
 use super::layout::{Block, Geometry, Layout};
 use super::mask::Mask;
 use super::memory::{CHUNK, fence, prefetch};
+use super::power::raise;
 use super::scratch::Scratch;
 use super::slab::{Half, HalfSlab, Real, Slab};
 use super::table::Source;
@@ -174,8 +175,7 @@ fn block_of_geometry<T: Real>(
     first_filter: usize,
     perturbation: &Perturbation<'_, T>,
 ) {
-    let shape = perturbation.shape;
-    match geometry {
+    let scaled = |lines: &Displaced<'_, T>, out: &mut Out<'_, T>, coefficient: T, shape: Shape| match geometry {
         Geometry::Plain => displace(lines, out, Scale::Constant(T::one()), coefficient, shape),
         Geometry::Element => displace(lines, out, Scale::Element(T::of(perturbation.eta)), coefficient, shape),
         Geometry::Filter { len } => {
@@ -191,6 +191,27 @@ fn block_of_geometry<T: Real>(
                 displace(&lines, &mut out.part(range), Scale::Constant(scale), coefficient, shape);
             }
         }
+    };
+    let Shape::Power { unit, exponent } = perturbation.shape else {
+        return scaled(lines, out, coefficient, perturbation.shape);
+    };
+    let [mut zeros, mut h] = [0, 1].map(|_| Scratch::new(lines.weights.len()));
+    zeros.fill(T::zero());
+    let (from_zero, place) = (Displaced { origin: &zeros, ..*lines }, &mut Out::Full { values: &mut h, stream: false });
+    scaled(&from_zero, place, T::one(), Shape::Linear);
+    let mut powers = zeros;
+    signed_powers(&mut h, &mut powers, T::of(unit), exponent);
+    scaled(&Displaced { gradient: &h, ..*lines }, out, coefficient, Shape::Linear);
+}
+
+/// h = sign(h) (|h| / unit)^exponent.
+fn signed_powers<T: Real>(h: &mut [T], room: &mut [T], unit: T, exponent: f64) {
+    for (size, h) in room.iter_mut().zip(&*h) {
+        *size = h.abs() / unit;
+    }
+    raise(room, exponent);
+    for (h, &size) in h.iter_mut().zip(&*room) {
+        *h = if *h < T::zero() { -size } else { size };
     }
 }
 
@@ -224,16 +245,7 @@ fn displace<T: Real>(lines: &Displaced<'_, T>, out: &mut Out<'_, T>, scale: Scal
         (Shape::Linear, Scale::Element(eta)) => each(lines, out, |w, x| c * (w.abs() + eta) * x),
         (Shape::Sign, Scale::Constant(t)) => each(lines, out, |_, x| c * t * sign(x)),
         (Shape::Sign, Scale::Element(eta)) => each(lines, out, |w, x| c * (w.abs() + eta) * sign(x)),
-        (Shape::Power { unit, exponent }, scale) => {
-            let (unit, exponent) = (T::of(unit), T::of(exponent));
-            each(lines, out, |w, x| {
-                let t = match scale {
-                    Scale::Constant(t) => t,
-                    Scale::Element(eta) => w.abs() + eta,
-                };
-                c * t * sign(x) * ((t * x).abs() / unit).powf(exponent)
-            });
-        }
+        (Shape::Power { .. }, _) => unreachable!("a power is taken before"),
     }
 }
 
