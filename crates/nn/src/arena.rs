@@ -376,6 +376,9 @@ impl ParameterArena {
     }
 
     fn sync(&self, position: usize) -> Result<()> {
+        if self.memory.standing.get() == Standing::Master && self.memory.views[position].is_some() {
+            return Ok(());
+        }
         let master = self.segments[position].view_of(&self.memory.master)?;
         no_grad(|| self.memory.leaves[position].f_detach()?.f_copy_(&master))?;
         Ok(())
