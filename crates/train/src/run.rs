@@ -219,16 +219,15 @@ impl Setup {
 
     /// The batches that are still to come.
     fn source(&self, progress: &Progress) -> Result<Source> {
-        let (engine, (kind, device)) = (self.slot.engine(), self.slot.input_options());
+        let (engine, (kind, _)) = (self.slot.engine(), self.slot.input_options());
         let spec = self.slot.spec();
         let normalization = input_normalization(&spec, &self.sets.train);
         let transform = self.config.augment.transform(normalization.clone());
         let config = self.config.feed(for_model(&normalization), self.slot.dtype(), spec.num_classes);
         let epochs = progress.epoch..self.config.epochs.max(progress.epoch);
-        let feed =
-            Feed::new(self.config.stages(&self.sets.train)?, &config, epochs, progress.batch as usize)?.on(device);
+        let feed = Feed::new(self.config.stages(&self.sets.train)?, &config, epochs, progress.batch as usize)?;
         let resident = Resident::new(engine, feed.loader(0), &transform, kind, self.config.seed)?;
-        Ok(Source::new(feed, resident))
+        Source::new(feed, resident, engine)
     }
 
     /// The run's folder: the same one if the checkpoint lies in it, else a new one.

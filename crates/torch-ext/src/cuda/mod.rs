@@ -18,6 +18,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod update;
+mod upload;
 
 pub use blend::{Blend, Table};
 pub use cut::Cut;
@@ -30,3 +31,4 @@ pub use place::Place;
 pub use step::{Group, Groups, StepRecord, StepValues};
 pub use stream::{Event, Stream, pinned_like};
 pub use update::{Arenas, Ball, Displacement, Mask, Metric, NormPass, Shape, Update};
+pub use upload::{Upload, Uploader};
