@@ -26,7 +26,7 @@ const TOLERANCE: f64 = 0.01;
 /// An eps so small that it needs more is left short.
 const LARGEST_FACTOR: f64 = 16.0;
 /// Passes over the weights at most.
-const PASSES: usize = 8;
+pub(crate) const PASSES: u32 = 8;
 
 impl Rounding {
     /// Finds the factor; `measure` answers <d, d>, <d, eps> and <eps, eps> for one. None if there is no eps.

@@ -18,7 +18,7 @@ extern "C" {
 #endif
 
 // Raised by every change to this file.
-#define FLATMIN_CUDA_ABI 1
+#define FLATMIN_CUDA_ABI 2
 
 // Number formats, as everywhere in torch-ext.
 enum { FLATMIN_FLOAT32 = 0, FLATMIN_FLOAT64 = 1, FLATMIN_BFLOAT16 = 2 };
@@ -229,6 +229,20 @@ typedef struct flatmin_cross_entropy {
   int32_t number;
 } flatmin_cross_entropy;
 
+// What a random layer draws for each element: 1 / keep with that probability, else 0; or, if keep is 0, uniform in [low, high).
+// Element i gets a function of (seed, stream, i): SplitMix64, as in crates/torch-ext/src/draw.rs.
+typedef struct flatmin_draw {
+  const uint64_t* seed;  // device memory, so that a captured step can be given another; null: `value` is the seed
+  uint64_t value;
+  uint64_t stream;       // the layer's
+  double low;
+  double high;
+  double keep;
+  void* out;             // [len], float32, float64 or bfloat16
+  int64_t len;
+  int32_t number;
+} flatmin_draw;
+
 #define FLATMIN_CHANNELS 4
 
 // Images in device memory as bytes, [count, height, width, channels], and their classes. A byte v of channel c becomes
@@ -328,6 +342,8 @@ struct flatmin_kernels {
   // dlogits = (softmax - target) * *dloss / rows; dloss is of the loss's format.
   int (*cross_entropy_backward)(void* stream, const flatmin_cross_entropy*, const void* dloss, void* dlogits);
 
+  int (*draw)(void* stream, const flatmin_draw*);
+
   int (*augment)(void* stream, const flatmin_images*, const flatmin_augment*, const flatmin_scratch*);
 };
 typedef struct flatmin_kernels flatmin_kernels;
@@ -359,13 +375,6 @@ typedef struct flatmin_memory {
   uint64_t retries;  // allocations that first had to give cached memory back
 } flatmin_memory;
 
-typedef struct flatmin_switches {
-  int32_t tf32_matmul;
-  int32_t tf32_cudnn;
-  int32_t cudnn_benchmark;
-  int32_t deterministic;  // deterministic cuDNN algorithms and, where torch has them, its own
-} flatmin_switches;
-
 typedef struct flatmin_runtime {
   uint32_t abi;
   const char* (*last_error)(void);
@@ -378,7 +387,6 @@ typedef struct flatmin_runtime {
   int (*memory)(int32_t index, flatmin_memory* out);
   int (*reset_memory_peak)(int32_t index);
   int (*empty_cache)(void);
-  int (*set_switches)(const flatmin_switches*);
 
   // Streams: handles that are freed; the stream itself stays torch's.
   int (*stream_from_pool)(int32_t device, int32_t high_priority, void** stream);

@@ -35,7 +35,7 @@ pub(crate) struct Builder {
     /// Names of the layers so far, sequences apart.
     names: HashSet<String>,
     /// Layers so far that draw.
-    pub drawing: u64,
+    drawing: u64,
     /// Of the layer that is being compiled: multiply-adds, and numbers that it keeps for the backward pass besides its
     /// output.
     macs: i64,

@@ -112,7 +112,7 @@ impl DeviceStep {
             return queue(&self.memory, optimizer, model, job, plan);
         };
         if recorder.refused.is_none() {
-            recorder.refused = obstacle(model, job.loss).map(str::to_owned);
+            recorder.refused = obstacle(job.loss).map(str::to_owned);
         }
         if recorder.refused.is_some() {
             return queue(memory, optimizer, model, job, plan);
@@ -195,10 +195,7 @@ impl Kind {
     }
 }
 
-/// What keeps steps of a model from being recorded.
-fn obstacle(model: &Model, loss: &Loss) -> Option<&'static str> {
-    if model.is_random() {
-        return Some("the model has layers that draw random numbers (dropout and the like), which is done on the CPU");
-    }
+/// What keeps steps from being recorded.
+fn obstacle(loss: &Loss) -> Option<&'static str> {
     loss.has_class_weights().then_some("the loss has class weights, which lie on the CPU")
 }

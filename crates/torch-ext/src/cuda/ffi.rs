@@ -6,7 +6,7 @@ use std::ffi::{c_char, c_int, c_void};
 use torch_sys::C_tensor;
 
 /// Of this file and the header.
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;
 
 pub const FLOAT32: i32 = 0;
 pub const FLOAT64: i32 = 1;
@@ -190,6 +190,20 @@ pub struct CrossEntropy {
 
 #[repr(C)]
 #[derive(Clone, Copy)]
+pub struct Draw {
+    pub seed: *const u64,
+    pub value: u64,
+    pub stream: u64,
+    pub low: f64,
+    pub high: f64,
+    pub keep: f64,
+    pub out: *mut c_void,
+    pub len: i64,
+    pub number: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
 pub struct Images {
     pub pixels: *const u8,
     pub labels: *const i64,
@@ -270,6 +284,7 @@ pub struct Kernels {
     pub norm_backward: extern "C" fn(RawStream, *const NormBackward, *const Scratch) -> Status,
     pub cross_entropy: extern "C" fn(RawStream, *const CrossEntropy, *const Scratch) -> Status,
     pub cross_entropy_backward: extern "C" fn(RawStream, *const CrossEntropy, *const c_void, *mut c_void) -> Status,
+    pub draw: extern "C" fn(RawStream, *const Draw) -> Status,
     pub augment: extern "C" fn(RawStream, *const Images, *const Augment, *const Scratch) -> Status,
 }
 
@@ -294,14 +309,6 @@ pub struct Memory {
     pub retries: u64,
 }
 
-#[repr(C)]
-pub struct Switches {
-    pub tf32_matmul: i32,
-    pub tf32_cudnn: i32,
-    pub cudnn_benchmark: i32,
-    pub deterministic: i32,
-}
-
 /// An object of the library's, behind a pointer.
 pub type Handle = *mut c_void;
 
@@ -317,7 +324,6 @@ pub struct Runtime {
     pub memory: extern "C" fn(i32, *mut Memory) -> Status,
     pub reset_memory_peak: extern "C" fn(i32) -> Status,
     pub empty_cache: extern "C" fn() -> Status,
-    pub set_switches: extern "C" fn(*const Switches) -> Status,
     pub stream_from_pool: extern "C" fn(i32, i32, *mut Handle) -> Status,
     pub stream_current: extern "C" fn(i32, *mut Handle) -> Status,
     pub stream_set_current: extern "C" fn(Handle) -> Status,

@@ -7,6 +7,7 @@
 mod blend;
 mod cut;
 mod device;
+mod draw;
 mod ffi;
 mod graph;
 mod input;
@@ -22,7 +23,7 @@ mod upload;
 
 pub use blend::{Blend, Table};
 pub use cut::Cut;
-pub use device::{DeviceProperties, MemoryStatistics, Switches};
+pub use device::{DeviceProperties, MemoryStatistics};
 pub use graph::Graph;
 pub use input::{Augmentation, Feed, Images};
 pub use layers::{CrossEntropy, NormGradients, SavedNorm, norm_backward, norm_forward};
