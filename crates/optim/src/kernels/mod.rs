@@ -1,11 +1,13 @@
-//! What updates do to arenas and gradients, by the engine of the model at hand: [`own`] calls the kernels of `torch-ext`,
-//! [`torch`] says the same in libtorch's operations.
+//! What updates do to arenas and gradients, by the engine of the model at hand: [`own`] calls the CPU's kernels of `torch-ext`,
+//! [`device`] those of the CUDA library, and [`torch`] says the same in libtorch's operations.
 
+pub mod device;
 pub mod own;
 pub mod torch;
 
-use flatmin_nn::{Engine, ParameterArena};
+use flatmin_nn::{Dtype, Engine, ParameterArena};
 use flatmin_torch_ext::cpu::{AdamStep, DualNorm, GradientNorms, Layout, Mask, Origin, Products, SgdStep, Shape};
+use flatmin_torch_ext::cuda::Place;
 use tch::Tensor;
 
 use crate::error::Result;
@@ -37,11 +39,30 @@ pub struct Moments<'a> {
     pub second: &'a Tensor,
 }
 
+/// Whose kernels serve an arena.
+enum Kernels {
+    Own,
+    Device(Place),
+    Torch,
+}
+
+impl Kernels {
+    fn of(parameters: &ParameterArena) -> Self {
+        match parameters.engine() {
+            Engine::Cpu => Self::Own,
+            // The CUDA library knows no float16.
+            Engine::Cuda(place) if parameters.dtype() != Dtype::Float16 => Self::Device(place),
+            Engine::Torch(_) | Engine::Cuda(_) => Self::Torch,
+        }
+    }
+}
+
 /// norm2(g) over every parameter, norm2(T_w g) over the perturbed ones.
 pub fn norms(metric: Metric<'_>, parameters: &ParameterArena, gradient: &Mix<'_>) -> Result<GradientNorms> {
-    match parameters.engine() {
-        Engine::Cpu => Ok(own::norms(metric, parameters, gradient)),
-        Engine::Torch(_) | Engine::Cuda(_) => torch::norms(metric, parameters, gradient),
+    match Kernels::of(parameters) {
+        Kernels::Own => Ok(own::norms(metric, parameters, gradient)),
+        Kernels::Device(place) => device::norms(place, metric, parameters, gradient),
+        Kernels::Torch => torch::norms(metric, parameters, gradient),
     }
 }
 
@@ -54,9 +75,10 @@ pub fn norm(layout: &Layout, parameters: &ParameterArena, gradient: &Mix<'_>) ->
 
 /// norm_q(T_w g) over the perturbed parameters, once [`norms`] has found them finite.
 pub fn dual_norm(metric: Metric<'_>, parameters: &ParameterArena, gradient: &Mix<'_>, q: f64) -> Result<DualNorm> {
-    match parameters.engine() {
-        Engine::Cpu => Ok(own::dual_norm(metric, parameters, gradient, q)),
-        Engine::Torch(_) | Engine::Cuda(_) => torch::dual_norm(metric, parameters, gradient, q),
+    match Kernels::of(parameters) {
+        Kernels::Own => Ok(own::dual_norm(metric, parameters, gradient, q)),
+        Kernels::Device(place) => device::dual_norm(place, metric, parameters, gradient, q),
+        Kernels::Torch => torch::dual_norm(metric, parameters, gradient, q),
     }
 }
 
@@ -67,43 +89,48 @@ pub fn perturb(
     direction: &Mix<'_>,
     displacement: &Displacement,
 ) -> Result<Option<Rounding>> {
-    match parameters.engine() {
-        Engine::Cpu => Ok(own::perturb(metric, parameters, direction, displacement)),
-        Engine::Torch(_) | Engine::Cuda(_) => torch::perturb(metric, parameters, direction, displacement),
+    match Kernels::of(parameters) {
+        Kernels::Own => Ok(own::perturb(metric, parameters, direction, displacement)),
+        Kernels::Device(place) => device::perturb(place, metric, parameters, direction, displacement),
+        Kernels::Torch => torch::perturb(metric, parameters, direction, displacement),
     }
 }
 
 /// working = master.
 pub fn restore(layout: &Layout, parameters: &ParameterArena) -> Result<()> {
-    match parameters.engine() {
-        Engine::Cpu => own::restore(layout, parameters),
-        Engine::Torch(_) | Engine::Cuda(_) => torch::restore(layout, parameters)?,
+    match Kernels::of(parameters) {
+        Kernels::Own => own::restore(layout, parameters),
+        Kernels::Device(place) => device::restore(place, layout, parameters)?,
+        Kernels::Torch => torch::restore(layout, parameters)?,
     }
     Ok(())
 }
 
 /// Inner products of two gradients over the parameters that have both.
 pub fn products(layout: &Layout, parameters: &ParameterArena, a: &Mix<'_>, b: &Mix<'_>) -> Result<Products> {
-    match parameters.engine() {
-        Engine::Cpu => Ok(own::products(layout, parameters, a, b)),
-        Engine::Torch(_) | Engine::Cuda(_) => torch::products(layout, parameters, a, b),
+    match Kernels::of(parameters) {
+        Kernels::Own => Ok(own::products(layout, parameters, a, b)),
+        Kernels::Device(place) => device::products(place, layout, parameters, a, b),
+        Kernels::Torch => torch::products(layout, parameters, a, b),
     }
 }
 
 /// arena = mix, for the parameters that have it.
 pub fn assign(layout: &Layout, parameters: &ParameterArena, arena: &Tensor, mix: &Mix<'_>) -> Result<()> {
-    match parameters.engine() {
-        Engine::Cpu => own::assign(layout, parameters, arena, mix),
-        Engine::Torch(_) | Engine::Cuda(_) => torch::assign(layout, parameters, arena, mix)?,
+    match Kernels::of(parameters) {
+        Kernels::Own => own::assign(layout, parameters, arena, mix),
+        Kernels::Device(place) => device::assign(place, layout, parameters, arena, mix)?,
+        Kernels::Torch => torch::assign(layout, parameters, arena, mix)?,
     }
     Ok(())
 }
 
 /// master += mix, working = master.
 pub fn translate(layout: &Layout, parameters: &ParameterArena, mix: &Mix<'_>) -> Result<()> {
-    match parameters.engine() {
-        Engine::Cpu => own::translate(layout, parameters, mix),
-        Engine::Torch(_) | Engine::Cuda(_) => torch::translate(layout, parameters, mix)?,
+    match Kernels::of(parameters) {
+        Kernels::Own => own::translate(layout, parameters, mix),
+        Kernels::Device(place) => device::translate(place, layout, parameters, mix)?,
+        Kernels::Torch => torch::translate(layout, parameters, mix)?,
     }
     Ok(())
 }
@@ -117,9 +144,10 @@ pub fn sgd(
     steps: &[SgdStep],
     first: &[bool],
 ) -> Result<()> {
-    match parameters.engine() {
-        Engine::Cpu => own::sgd(layout, parameters, gradient, momentum, steps, first),
-        Engine::Torch(_) | Engine::Cuda(_) => torch::sgd(layout, parameters, gradient, momentum, steps, first)?,
+    match Kernels::of(parameters) {
+        Kernels::Own => own::sgd(layout, parameters, gradient, momentum, steps, first),
+        Kernels::Device(place) => device::sgd(place, layout, parameters, gradient, momentum, steps, first)?,
+        Kernels::Torch => torch::sgd(layout, parameters, gradient, momentum, steps, first)?,
     }
     Ok(())
 }
@@ -133,9 +161,10 @@ pub fn adam(
     steps: &[AdamStep],
     counts: &[u64],
 ) -> Result<()> {
-    match parameters.engine() {
-        Engine::Cpu => own::adam(layout, parameters, gradient, moments, steps, counts),
-        Engine::Torch(_) | Engine::Cuda(_) => torch::adam(layout, parameters, gradient, moments, steps, counts)?,
+    match Kernels::of(parameters) {
+        Kernels::Own => own::adam(layout, parameters, gradient, moments, steps, counts),
+        Kernels::Device(place) => device::adam(place, layout, parameters, gradient, moments, steps, counts)?,
+        Kernels::Torch => torch::adam(layout, parameters, gradient, moments, steps, counts)?,
     }
     Ok(())
 }
