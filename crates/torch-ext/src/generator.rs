@@ -23,16 +23,6 @@ impl Generator {
         Ok(Self(raw))
     }
 
-    /// # Safety
-    /// `raw` is an `at::Generator` that nobody else frees.
-    pub(crate) unsafe fn from_raw(raw: *mut c_void) -> Self {
-        Self(raw)
-    }
-
-    pub(crate) fn raw(&self) -> *mut c_void {
-        self.0
-    }
-
     /// Fills with U(low, high).
     pub fn uniform_(&self, tensor: &mut Tensor, low: f64, high: f64) -> Result<()> {
         check(unsafe { ffi::flatmin_generator_uniform(self.0, tensor.as_mut_ptr(), low, high) })

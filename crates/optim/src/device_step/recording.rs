@@ -66,7 +66,7 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     pub fn new(cuda: Cuda, device: usize) -> Result<Self> {
-        let (stream, fence) = (Stream::from_pool(cuda, device, false)?, Event::new(cuda, false)?);
+        let (stream, fence) = (Stream::from_pool(cuda, device)?, Event::new(cuda)?);
         Ok(Self { cuda, device, stream, fence, kinds: HashMap::new(), refused: None })
     }
 }
@@ -161,7 +161,7 @@ impl Recording {
             Target::Dense(values) => Target::Dense(values.f_zeros_like()?),
         };
         let mut graph = Graph::new(cuda)?;
-        graph.begin(None)?;
+        graph.begin()?;
         let traces = queue(memory, optimizer, model, &Job { images: &images, target: &target, ..*job }, plan);
         // A recording that was begun must be ended, whatever became of it.
         let ended = graph.end();

@@ -31,9 +31,7 @@ impl Uploader {
     /// If the device has no stream.
     pub fn new(device: Device, cuda: Option<Cuda>) -> Result<Self> {
         let beside = match (device, cuda) {
-            (Device::Cuda(index), Some(cuda)) => {
-                Some(Beside { cuda, index, stream: Stream::from_pool(cuda, index, false)? })
-            }
+            (Device::Cuda(index), Some(cuda)) => Some(Beside { cuda, index, stream: Stream::from_pool(cuda, index)? }),
             _ => None,
         };
         Ok(Self { device, beside })
@@ -53,7 +51,7 @@ impl Uploader {
         no_grad(|| pinned.f_copy_(&borrowed))?;
         let mut tensor = Tensor::f_empty(size, (T::KIND, self.device))?;
         // Its memory may have been another tensor's, which is read until here.
-        let mut event = Event::new(*cuda, false)?;
+        let mut event = Event::new(*cuda)?;
         event.record(&Stream::current(*cuda, *index)?)?;
         event.hold(stream)?;
         stream.copy(&mut tensor, &pinned)?;
