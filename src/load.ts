@@ -25,7 +25,9 @@ const cudaSchema = z.strictObject({
 
 const loadSchema = z.strictObject({
   device: device.optional().describe('Where models live that name no device: auto, cpu, cuda or cuda:N (default: cpu)'),
-  cuda: cudaSchema.optional().describe("How libtorch's operations compute on a GPU, for the whole process (default: as PyTorch)"),
+  cuda: cudaSchema
+    .optional()
+    .describe("How libtorch's operations compute on a GPU, for the whole process (default: as PyTorch)"),
   threads: positiveInteger.max(1024).optional().describe('Threads of the computation (default: one per core)'),
 });
 
