@@ -43,6 +43,15 @@ describe('a device', () => {
   });
 });
 
+describe('how a GPU computes', () => {
+  it("takes libtorch's switches, and refuses what is none", async () => {
+    await load({ cuda: { tf32Convolutions: false, deterministic: true } });
+    await load({ cuda: { tf32Convolutions: true, deterministic: false } });
+    const wrong = { cuda: { tf32: true } } as object;
+    await expect(load(wrong)).rejects.toMatchObject({ code: 'ERR_FLATMIN_OPTION' });
+  });
+});
+
 describe.skipIf(hasNvidiaDriver())('without a GPU', () => {
   it('auto is the CPU', async () => {
     using model = models.demo({ device: 'auto' });

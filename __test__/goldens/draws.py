@@ -5,23 +5,21 @@ MASK_SEED = 1
 """Of the golden passes."""
 
 
-def splitmix64(value):
+def split_mix(seed, index):
     """Steele 2014."""
     mask = 2**64 - 1
-    value = (value + 0x9E3779B97F4A7C15) & mask
+    value = (seed + (index + 1) * 0x9E3779B97F4A7C15) & mask
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & mask
     value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & mask
     return value ^ (value >> 31)
 
 
-def generator(index):
-    """The stream of the layer of that index, counted among those of the model that draw."""
-    return torch.Generator().manual_seed(splitmix64(splitmix64(MASK_SEED) ^ index))
-
-
-def per_image(batch, fill):
-    """One number for each image, drawn in float32: [batch, 1, 1, 1] in float64."""
-    return fill(torch.empty(batch, 1, 1, 1)).double()
+def uniforms(layer, numbers, batch):
+    """So many float32 numbers for each image from U(0, 1), each [batch, 1, 1, 1]. Layers are counted among those of the model that
+    draw."""
+    seed = split_mix(MASK_SEED, layer)
+    drawn = [(split_mix(seed, place) >> 11) / 2**53 for place in range(numbers * batch)]
+    return torch.tensor(drawn, dtype=torch.float32).view(numbers, batch, 1, 1, 1)
 
 
 class Scaled(torch.autograd.Function):
@@ -47,10 +45,8 @@ class ShakeDrop(torch.nn.Module):
     def forward(self, x):
         if not self.training:
             return x * self.keep
-        stream = generator(self.index)
-        b = per_image(len(x), lambda empty: empty.bernoulli_(self.keep, generator=stream))
-        alpha = per_image(len(x), lambda empty: empty.uniform_(-1, 1, generator=stream))
-        beta = per_image(len(x), lambda empty: empty.uniform_(0, 1, generator=stream))
+        kept, alpha, beta = uniforms(self.index, 3, len(x))
+        b, alpha, beta = (factor.double() for factor in (kept < self.keep, 2 * alpha - 1, beta))
         return Scaled.apply(x, b + alpha - b * alpha, b + beta - b * beta)
 
 
@@ -64,6 +60,5 @@ class ShakeShake(torch.nn.Module):
     def forward(self, first, second):
         if not self.training:
             return 0.5 * (first + second)
-        stream = generator(self.index)
-        alpha, beta = (per_image(len(first), lambda empty: empty.uniform_(0, 1, generator=stream)) for _ in range(2))
+        alpha, beta = uniforms(self.index, 2, len(first)).double()
         return Scaled.apply(first, alpha, beta) + Scaled.apply(second, 1 - alpha, 1 - beta)

@@ -71,7 +71,7 @@ async function train(seed, images, settings) {
   return { seed, seconds, accuracy, count, imagesPerSecond: result.imagesPerSecond };
 }
 
-const onDevice = await useDevice(device);
+const onDevice = await useDevice(device, { cudnnBenchmark: true });
 // Noise in the shape of CIFAR serves where only the script is tried.
 const source = (split) => (tiny ? noise(2 * batchSize) : datasets.cifar10(values['data-dir'], { split }));
 const [images, test] = [await source('train'), await source('test')];

@@ -5,10 +5,10 @@ import { dirname } from 'node:path';
 export const flatmin = await import('../../dist/index.js');
 const { describeEnvironment } = await import('../../dist/environment.js');
 
-/** Loads the native side for a device. What it gives belongs into the options of a Trainer there. */
-export async function useDevice(device) {
+/** Loads the native side for a device, with libtorch's switches there. What it gives belongs into the options of a Trainer. */
+export async function useDevice(device, cuda = {}) {
   if (device === 'cpu') return {};
-  await flatmin.load({ device });
+  await flatmin.load({ device, cuda });
   return { device };
 }
 

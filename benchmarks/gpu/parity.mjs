@@ -1,7 +1,8 @@
 // Whether the steps of a Trainer, which a GPU replays from CUDA graphs, are those of the same training made otherwise:
 //   node benchmarks/gpu/parity.mjs --device cuda --steps 20 --batch 128 --out parity.json
 // bfloat16 against float32 on the CPU, and on the device float32 against a loop that goes pass by pass, which is never recorded.
-// Losses of ASAM on ResNet-20 and one batch of digits, each training in a process of its own: one process has one device.
+// Losses of ASAM on ResNet-20 and one batch of digits, each training in a process of its own: one process has one device. float32 is
+// float32 there, without TensorFloat-32, and algorithms are deterministic ones.
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -16,12 +17,13 @@ const { values } = parseArgs({
     training: { type: 'string' },
   },
 });
+const EXACT = { tf32Matmul: false, tf32Convolutions: false, deterministic: true };
 const steps = Number(values.steps);
 const batch = Number(values.batch);
 
 /** The losses of a training whose every epoch is one step. */
 async function losses({ device, dtype, by }) {
-  const onDevice = await useDevice(device);
+  const onDevice = await useDevice(device, EXACT);
   const { models, SGD, ASAM, Trainer, datasets } = flatmin;
   const train = (await datasets.digits()).take(batch);
   const model = models.resnet20({ inputShape: [1, 8, 8], seed: 1, dtype });
@@ -69,6 +71,6 @@ if (values.training !== undefined) {
     compare({ device, dtype: 'float32' }, { device, dtype: 'float32', by: 'passes' }, 1e-5),
   ];
   await useDevice(device);
-  report(values.out, { device, steps, batch, comparisons });
+  report(values.out, { device, steps, batch, switches: EXACT, comparisons });
   if (!comparisons.every(({ met }) => met)) process.exitCode = 1;
 }

@@ -116,7 +116,7 @@ stage_sanitizer() {
   done
 }
 
-stage_parity() { script parity.mjs --device "$device" --steps "$(pick 20 3)" --batch "$(pick 128 8)" --out "$out/parity.json"; }
+stage_parity() { script parity.mjs --device "$device" --steps "$(pick 20 3)" --batch "$(pick 128 32)" --out "$out/parity.json"; }
 
 stage_resnet20() { compare resnet20 128 100; }
 stage_wrn28_10() { compare wrn28_10 128 12; }

@@ -313,7 +313,7 @@ export interface BindingBenchStatic {
 
 /** Everything the addon exports. */
 export interface Binding {
-  load(options: { threads?: number; cudaLibraries?: string }): void;
+  load(options: { threads?: number; cudaLibraries?: string; cuda?: object }): void;
   info(): NativeInfo;
   zooNames(): string[];
   zooSpec(name: string, options: object): object;

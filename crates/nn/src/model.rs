@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use flatmin_torch_ext::{Generator, channels_last};
+use flatmin_torch_ext::{Generator, Seed, channels_last};
 use tch::{Device, Kind, Tensor};
 
 use crate::arena::ParameterArena;
@@ -36,7 +36,6 @@ pub struct Model {
     statistics: Statistics,
     loss_scale: f64,
     fused: bool,
-    random: bool,
     /// The size of images that was accepted last.
     accepted: Cell<[i64; 3]>,
 }
@@ -67,7 +66,7 @@ impl Model {
         let positions = plan.parameters.iter().filter_map(|param| parameters.position(&param.name)).collect();
         let buffers = BufferArena::new(&plan.norms, dtype)?;
         let statistics = Statistics::Stage;
-        let (entries, rows, network, random) = (plan.entries, plan.rows, Network::Layers(nodes), plan.random);
+        let (entries, rows, network) = (plan.entries, plan.rows, Network::Layers(nodes));
         let (loss_scale, fused, accepted) = (1.0, true, Cell::new(spec.input_shape));
         let model = Self {
             spec,
@@ -80,7 +79,6 @@ impl Model {
             statistics,
             loss_scale,
             fused,
-            random,
             accepted,
         };
         Ok((model, plan.inits))
@@ -96,21 +94,8 @@ impl Model {
     ) -> Self {
         let (rows, positions) = (vec![script.row(&spec, &parameters)], script.positions().to_vec());
         let (network, statistics) = (Network::Script(script), Statistics::Stage);
-        let (loss_scale, fused, random, accepted) = (1.0, true, true, Cell::new(spec.input_shape));
-        Self {
-            spec,
-            parameters,
-            buffers,
-            network,
-            positions,
-            entries,
-            rows,
-            statistics,
-            loss_scale,
-            fused,
-            random,
-            accepted,
-        }
+        let (loss_scale, fused, accepted) = (1.0, true, Cell::new(spec.input_shape));
+        Self { spec, parameters, buffers, network, positions, entries, rows, statistics, loss_scale, fused, accepted }
     }
 
     /// Another model of the same architecture, dtype and engine, with the same parts frozen; its values are still to be set.
@@ -276,11 +261,6 @@ impl Model {
         self.fused
     }
 
-    /// Whether training passes draw random numbers (of a TorchScript module nobody knows).
-    pub fn is_random(&self) -> bool {
-        self.random
-    }
-
     /// Makes the running statistics that passes staged real.
     pub fn commit_statistics(&mut self) {
         self.buffers.commit();
@@ -300,6 +280,27 @@ impl Model {
     /// `ERR_FLATMIN_SHAPE`, `ERR_FLATMIN_DTYPE` or `ERR_FLATMIN_DEVICE` for images that do not fit; `ERR_FLATMIN_SHAPE`
     /// if a batch norm in training gets a single value for each channel.
     pub fn forward(&self, images: &Tensor, pass: Pass) -> Result<Tensor> {
+        let mask_seed = match pass {
+            Pass::Eval => None,
+            Pass::Train { mask_seed, .. } => Some(Seed::Value(mask_seed)),
+        };
+        self.run(images, pass, mask_seed)
+    }
+
+    /// A training pass as [`Self::forward`] makes it, with a mask seed that may lie in the memory of the device.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn forward_train(&self, images: &Tensor, statistics: Statistics, mask_seed: Seed<'_>) -> Result<Tensor> {
+        let value = match mask_seed {
+            // A module draws by libtorch's generator, which wants a number.
+            Seed::Memory(_) if self.script().is_none() => 0,
+            seed => seed.value()?,
+        };
+        self.run(images, Pass::Train { statistics, mask_seed: value }, Some(mask_seed))
+    }
+
+    fn run(&self, images: &Tensor, pass: Pass, mask_seed: Option<Seed<'_>>) -> Result<Tensor> {
         self.check_images(images)?;
         if let Pass::Train { statistics: Statistics::Stage | Statistics::Average, .. } = pass {
             self.buffers.begin_pass()?;
@@ -308,15 +309,16 @@ impl Model {
             Network::Layers(nodes) => nodes,
             Network::Script(script) => return script.forward(images, pass, &self.buffers),
         };
-        Ok(run(nodes, channels_last(images)?, &self.context(pass))?.f_to_kind(self.dtype().kind())?)
+        Ok(run(nodes, channels_last(images)?, &self.context(pass, mask_seed))?.f_to_kind(self.dtype().kind())?)
     }
 
-    fn context(&self, pass: Pass) -> Context<'_> {
+    fn context<'a>(&'a self, pass: Pass, mask_seed: Option<Seed<'a>>) -> Context<'a> {
         Context {
             leaves: self.parameters.leaves(),
             positions: &self.positions,
             buffers: &self.buffers,
             pass,
+            mask_seed,
             dtype: self.dtype(),
             engine: self.engine(),
             fused: self.fused,
@@ -343,7 +345,7 @@ impl Model {
         let end = starts.get(layer + 1).copied().unwrap_or(nodes.len());
         // Layers may work in place.
         let input = if layer == 0 { channels_last(input)? } else { input.f_alias_copy()? };
-        run(&nodes[starts[layer]..end], input, &self.context(Pass::Eval))
+        run(&nodes[starts[layer]..end], input, &self.context(Pass::Eval, None))
     }
 
     fn layer_starts(&self) -> Vec<usize> {

@@ -274,22 +274,6 @@ fn layers_that_draw_have_draws_of_their_own_and_attention_drops_too() {
 }
 
 #[test]
-fn a_net_is_random_only_where_something_is_drawn() {
-    let options = |p: f64| serde_json::from_value(json!({ "stochasticDepth": p, "inputShape": [3, 32, 32] })).unwrap();
-    let vit = |p| Model::new(flatmin_nn::zoo::spec("vit_s_16", &options(p)).unwrap(), Dtype::Float32, 1).unwrap();
-    assert!(!vit(0.0).is_random() && vit(0.1).is_random());
-    let with = |layer: Value| model([4, 2, 3], 4, json!([layer, { "type": "globalAvgPool2d" }, { "type": "flatten" }]));
-    let dropout = |p: f64| with(json!({ "type": "dropout", "p": p }));
-    assert!(!dropout(0.0).is_random() && dropout(0.1).is_random());
-    assert!(with(json!({ "type": "shakeDrop", "p": 0.5 })).is_random());
-    let attending = |dropout: f64| {
-        let attention = json!({ "type": "selfAttention", "name": "attn", "numHeads": 2, "dropout": dropout });
-        model([4, 2, 3], 4, transformer(attention))
-    };
-    assert!(!attending(0.0).is_random() && attending(0.1).is_random());
-}
-
-#[test]
 fn kinds_tell_what_multiplies_and_what_is_added() {
     let net = model([4, 2, 3], 4, transformer(attention()));
     let kind = |name: &str| {

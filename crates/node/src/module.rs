@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use flatmin_nn::{Dtype, ModelSpec, Summary, cuda_library, use_cuda_library, zoo};
 use flatmin_torch_ext::cuda::{Cuda, file_name};
-use flatmin_torch_ext::{configure, cpu_capability, num_threads, set_num_threads, torch_version};
+use flatmin_torch_ext::{Switches, configure, cpu_capability, num_threads, set_num_threads, torch_version};
 use napi_derive::napi;
 use serde::Deserialize;
 use serde_json::Value;
@@ -19,6 +19,30 @@ use crate::json::{self, options_or_default, to_json};
 struct LoadOptions {
     threads: Option<i32>,
     cuda_libraries: Option<PathBuf>,
+    cuda: Option<CudaOptions>,
+}
+
+/// What is left out stays as it is.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct CudaOptions {
+    tf32_matmul: Option<bool>,
+    tf32_convolutions: Option<bool>,
+    cudnn_benchmark: Option<bool>,
+    deterministic: Option<bool>,
+}
+
+impl CudaOptions {
+    fn apply(&self) -> napi::Result<()> {
+        let now = Switches::current().or_throw()?;
+        let switches = Switches {
+            tf32_matmul: self.tf32_matmul.unwrap_or(now.tf32_matmul),
+            tf32_convolutions: self.tf32_convolutions.unwrap_or(now.tf32_convolutions),
+            cudnn_benchmark: self.cudnn_benchmark.unwrap_or(now.cudnn_benchmark),
+            deterministic: self.deterministic.unwrap_or(now.deterministic),
+        };
+        switches.set().or_throw()
+    }
 }
 
 /// The CUDA library in use, or why there is none; unset until the CUDA part of libtorch was loaded.
@@ -31,12 +55,15 @@ fn open_cuda_library(folder: &Path) -> Result<PathBuf, String> {
     Ok(folder.join(file_name()))
 }
 
-/// Prepares libtorch for training. May be called again, to change the number of threads. `cudaLibraries` is the folder of the
-/// CUDA library, once libtorch_cuda is loaded.
-#[napi(ts_args_type = "options?: { threads?: number, cudaLibraries?: string }")]
+/// Prepares libtorch for training. May be called again, to change the number of threads, or how a GPU computes (`cuda`).
+/// `cudaLibraries` is the folder of the CUDA library, once libtorch_cuda is loaded.
+#[napi(ts_args_type = "options?: { threads?: number, cudaLibraries?: string, cuda?: object }")]
 pub fn load(options: Option<Value>) -> napi::Result<()> {
-    let LoadOptions { threads, cuda_libraries } = options_or_default("load", options)?;
+    let LoadOptions { threads, cuda_libraries, cuda } = options_or_default("load", options)?;
     configure();
+    if let Some(cuda) = cuda {
+        cuda.apply()?;
+    }
     if let Some(folder) = cuda_libraries {
         CUDA_LIBRARY.get_or_init(|| open_cuda_library(&folder));
     }

@@ -3,9 +3,11 @@
 
 use flatmin_nn::{Gradients, ParameterArena};
 use flatmin_torch_ext::cpu::{Blend, GradientTable, Layout, Real, SegmentLayout, Slab};
+use flatmin_torch_ext::cuda;
 use tch::Tensor;
 
 use crate::error::Result;
+use crate::kernels::device::Call;
 use crate::kernels::own::standing;
 use crate::kernels::torch::{part, part_of_standing};
 
@@ -128,6 +130,23 @@ impl<'a> Mix<'a> {
             });
         }
         Ok(sum)
+    }
+
+    /// Hands it to a kernel of a device.
+    pub fn run_on_device<R>(&self, call: &Call<'_>, kernel: impl FnOnce(&cuda::Blend<'_>) -> Result<R>) -> Result<R> {
+        let table = |term: &Term<'_>| -> Result<(cuda::Table, Option<Tensor>)> {
+            let segments = call.segments().iter().enumerate();
+            let flat = |(position, segment)| term.source.flat(position, segment, call.parameters);
+            let factors = term.by_group.as_ref().map(|factors| call.numbers(factors)).transpose()?;
+            Ok((call.table(&segments.map(flat).collect::<Result<Vec<_>>>()?)?, factors))
+        };
+        let tables = self.terms.iter().map(table).collect::<Result<Vec<_>>>()?;
+        let mut terms = tables.iter().zip(&self.terms);
+        let Some(((first, factors), Term { coefficient, .. })) = terms.next() else { unreachable!("a mix has a term") };
+        let start = cuda::Blend::of(first, *coefficient, factors.as_ref());
+        kernel(
+            &terms.fold(start, |blend, ((table, factors), term)| blend.plus(term.coefficient, factors.as_ref(), table)),
+        )
     }
 
     /// Hands it to a kernel.

@@ -1,7 +1,7 @@
 //! One training step on one batch: the passes that the optimizer's plan asks for, its ascent and its descent.
 
 use flatmin_nn::{Engine, Gradients, Model, Pass, Statistics};
-use flatmin_torch_ext::set_grad;
+use flatmin_torch_ext::{Seed, set_grad};
 use serde::Serialize;
 use tch::{Kind, Tensor, no_grad};
 
@@ -336,7 +336,7 @@ fn one_pass(
     mask_seed: u64,
     share: Share<'_>,
 ) -> Result<PassOutcome> {
-    let (loss, correct) = queue_pass(model, images, target, loss, mask_seed, share)?;
+    let (loss, correct) = queue_pass(model, images, target, loss, Seed::Value(mask_seed), share)?;
     PassOutcome::read(&loss, &correct, images.size()[0])
 }
 
@@ -346,10 +346,10 @@ pub(crate) fn queue_pass(
     images: &Tensor,
     target: &Target,
     loss: &Loss,
-    mask_seed: u64,
+    mask_seed: Seed<'_>,
     share: Share<'_>,
 ) -> Result<(Tensor, Tensor)> {
-    let logits = model.forward(images, Pass::Train { statistics: model.statistics(), mask_seed })?;
+    let logits = model.forward_train(images, model.statistics(), mask_seed)?;
     let (value, correct) = loss_and_hits(model.engine(), loss, &logits, target)?;
     let weighted = scaled(&value, share.weight * model.loss_scale())?;
     match share.inputs {

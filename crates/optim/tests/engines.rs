@@ -5,7 +5,7 @@ mod common;
 
 use common::*;
 use flatmin_nn::{Dtype, Engine, Model};
-use flatmin_optim::{Optimizer, StepOutcome};
+use flatmin_optim::{Loss, Optimizer, Plan, StepOutcome, backward};
 use flatmin_torch_ext::cuda::Place;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
@@ -113,6 +113,47 @@ fn whole_steps_by_the_kernels_of_the_cuda_library_are_alike() {
     for (_, sharpness) in variants() {
         compare_on(twin, Dtype::Float64, &sgd(), &sharpness, 1e-9);
     }
+}
+
+#[test]
+fn steps_taken_apart_are_alike() {
+    let all = whole_steps().into_iter().chain(variants().into_iter().map(|(_, sharpness)| sharpness));
+    for sharpness in all {
+        let states = [Engine::Cpu, Engine::Cuda(Place::twin())].map(|engine| {
+            let mut model = model(1).moved(engine).unwrap();
+            let mut optimizer = optimizer(&mut model, sgd(), sharpness.clone());
+            for seed in 0..4 {
+                by_hand(&mut model, &mut optimizer, seed);
+            }
+            let state = optimizer.state_dict(model.parameters()).unwrap();
+            model.state_dict().unwrap().into_iter().chain(state).collect::<Vec<_>>()
+        });
+        for ((name, own), (_, twin)) in states[0].iter().zip(&states[1]) {
+            let distance = distance(twin, own);
+            assert!(distance < 1e-9, "{sharpness}: {name} differs by {distance}");
+        }
+    }
+}
+
+/// A step as a loop of one's own takes it.
+fn by_hand(model: &mut Model, optimizer: &mut Optimizer, seed: u64) {
+    let (images, target) = batch(seed);
+    let pass = |model: &Model| backward(model, &images, &target, &Loss::default(), seed).unwrap();
+    let plan = optimizer.plan();
+    if plan != Some(Plan::Ahead) {
+        pass(model);
+    }
+    if plan.is_none() {
+        optimizer.base_step(model).unwrap();
+        return;
+    }
+    while optimizer.ascent_step(model).unwrap().second_pass {
+        pass(model);
+        if optimizer.descent_step(model).is_ok() {
+            return;
+        }
+    }
+    optimizer.descent_step(model).unwrap();
 }
 
 #[test]

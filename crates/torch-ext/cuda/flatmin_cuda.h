@@ -18,7 +18,7 @@ extern "C" {
 #endif
 
 // Raised by every change to this file.
-#define FLATMIN_CUDA_ABI 1
+#define FLATMIN_CUDA_ABI 2
 
 // Number formats, as everywhere in torch-ext.
 enum { FLATMIN_FLOAT32 = 0, FLATMIN_FLOAT64 = 1, FLATMIN_BFLOAT16 = 2 };
@@ -229,6 +229,20 @@ typedef struct flatmin_cross_entropy {
   int32_t number;
 } flatmin_cross_entropy;
 
+// What a random layer draws for each element: 1 / keep with that probability, else 0; or, if keep is 0, uniform in [low, high).
+// Element i gets a function of (seed, stream, i): SplitMix64, as in crates/torch-ext/src/draw.rs.
+typedef struct flatmin_draw {
+  const uint64_t* seed;  // device memory, so that a captured step can be given another; null: `value` is the seed
+  uint64_t value;
+  uint64_t stream;       // the layer's
+  double low;
+  double high;
+  double keep;
+  void* out;             // [len], float32, float64 or bfloat16
+  int64_t len;
+  int32_t number;
+} flatmin_draw;
+
 #define FLATMIN_CHANNELS 4
 
 // Images in device memory as bytes, [count, height, width, channels], and their classes. A byte v of channel c becomes
@@ -328,6 +342,8 @@ struct flatmin_kernels {
   // dlogits = (softmax - target) * *dloss / rows; dloss is of the loss's format.
   int (*cross_entropy_backward)(void* stream, const flatmin_cross_entropy*, const void* dloss, void* dlogits);
 
+  int (*draw)(void* stream, const flatmin_draw*);
+
   int (*augment)(void* stream, const flatmin_images*, const flatmin_augment*, const flatmin_scratch*);
 };
 typedef struct flatmin_kernels flatmin_kernels;
@@ -337,8 +353,8 @@ FLATMIN_EXPORT const flatmin_kernels* flatmin_cuda_kernels(void);
 const flatmin_kernels* flatmin_twin_kernels(void);
 
 // ---------------------------------------------------------------------------------------------------------------------
-// libtorch's CUDA side. Tensors and generators are `at::Tensor*` and `at::Generator*`, as in shim.h; a tensor that is handed
-// out belongs to the caller, who frees it as tch does.
+// libtorch's CUDA side. Tensors are `at::Tensor*`, as in shim.h; one that is handed out belongs to the caller, who frees it as tch
+// does.
 // ---------------------------------------------------------------------------------------------------------------------
 
 typedef struct flatmin_device {
@@ -359,13 +375,6 @@ typedef struct flatmin_memory {
   uint64_t retries;  // allocations that first had to give cached memory back
 } flatmin_memory;
 
-typedef struct flatmin_switches {
-  int32_t tf32_matmul;
-  int32_t tf32_cudnn;
-  int32_t cudnn_benchmark;
-  int32_t deterministic;  // deterministic cuDNN algorithms and, where torch has them, its own
-} flatmin_switches;
-
 typedef struct flatmin_runtime {
   uint32_t abi;
   const char* (*last_error)(void);
@@ -373,29 +382,20 @@ typedef struct flatmin_runtime {
   int (*versions)(int32_t* driver, int32_t* runtime);  // 13000 is 13.0; driver 0: none
   int (*device_count)(int32_t* count);                 // fails where there is no driver
   int (*device)(int32_t index, flatmin_device* out);
-  int (*set_device)(int32_t index);
-  int (*synchronize)(int32_t index);
   int (*memory)(int32_t index, flatmin_memory* out);
-  int (*reset_memory_peak)(int32_t index);
-  int (*empty_cache)(void);
-  int (*set_switches)(const flatmin_switches*);
 
   // Streams: handles that are freed; the stream itself stays torch's.
-  int (*stream_from_pool)(int32_t device, int32_t high_priority, void** stream);
+  int (*stream_from_pool)(int32_t device, void** stream);
   int (*stream_current)(int32_t device, void** stream);
   int (*stream_set_current)(const void* stream);
-  int (*stream_raw)(const void* stream, void** raw);  // cudaStream_t, for the kernels
   int (*stream_synchronize)(const void* stream);
   void (*stream_free)(void* stream);
   // cudaStream_t of a device's current stream, before each launch; makes the device this thread's, as a launch there needs.
   int (*current_raw)(int32_t device, void** raw);
 
-  int (*event_new)(int32_t timing, void** event);
+  int (*event_new)(void** event);
   int (*event_record)(void* event, const void* stream);
   int (*event_wait)(void* event, const void* stream);  // the stream waits
-  int (*event_query)(const void* event, int32_t* done);
-  int (*event_synchronize)(const void* event);  // the caller waits
-  int (*event_elapsed)(const void* start, const void* end, double* milliseconds);
   void (*event_free)(void* event);
 
   // A tensor of the same shape and dtype in page-locked memory. Not while a graph is captured.
@@ -405,17 +405,11 @@ typedef struct flatmin_runtime {
   // Keeps the tensor's memory until what the stream has queued is done.
   int (*record_stream)(const void* tensor, const void* stream);
 
-  int (*generator_new)(int32_t device, uint64_t seed, void** generator);  // freed by flatmin_generator_free
-  int (*seed)(uint64_t seed);                                             // the default generators of all devices
-
   // Capture runs on the current stream, which must not be the default one, in thread-local mode: other threads may go on.
-  // `share` is a graph whose memory pool is used, too, or null: replay both in the order of their capture.
   int (*graph_new)(void** graph);
-  int (*graph_register_generator)(void* graph, const void* generator);  // before graph_begin
-  int (*graph_begin)(void* graph, void* share);
+  int (*graph_begin)(void* graph);
   int (*graph_end)(void* graph);  // and makes it ready to replay
   int (*graph_replay)(void* graph);
-  int (*graph_reset)(void* graph);  // frees what it holds
   void (*graph_free)(void* graph);
 } flatmin_runtime;
 

@@ -33,6 +33,28 @@ int flatmin_set_flush_denormal(int on) {
   return at::globalContext().setFlushDenormal(on != 0) ? 1 : 0;
 }
 
+char* flatmin_set_switches(const flatmin_switches* switches) {
+  return flatmin::guarded([&] {
+    at::Context& context = at::globalContext();
+    context.setAllowTF32CuBLAS(switches->tf32_matmul != 0);
+    context.setAllowTF32CuDNN(switches->tf32_convolutions != 0);
+    context.setBenchmarkCuDNN(switches->cudnn_benchmark != 0);
+    context.setDeterministicCuDNN(switches->deterministic != 0);
+    // Only a warning where an operation has no deterministic form.
+    context.setDeterministicAlgorithms(switches->deterministic != 0, true);
+  });
+}
+
+char* flatmin_get_switches(flatmin_switches* out) {
+  return flatmin::guarded([&] {
+    const at::Context& context = at::globalContext();
+    out->tf32_matmul = context.allowTF32CuBLAS();
+    out->tf32_convolutions = context.allowTF32CuDNN();
+    out->cudnn_benchmark = context.benchmarkCuDNN();
+    out->deterministic = context.deterministicCuDNN();
+  });
+}
+
 const char* flatmin_cpu_capability(void) {
   static const std::string capability = at::get_cpu_capability();
   return capability.c_str();

@@ -77,6 +77,15 @@ void flatmin_parallel_for(int64_t workers, void (*body)(void* context, int64_t w
 void flatmin_set_num_threads(int threads);
 int flatmin_num_threads(void);
 int flatmin_set_flush_denormal(int on);
+// float32 matrix products and convolutions in TensorFloat-32, cuDNN's benchmark, deterministic algorithms; on a GPU.
+struct flatmin_switches {
+  int32_t tf32_matmul;
+  int32_t tf32_convolutions;
+  int32_t cudnn_benchmark;
+  int32_t deterministic;
+};
+char* flatmin_set_switches(const flatmin_switches* switches);
+char* flatmin_get_switches(flatmin_switches* out);
 const char* flatmin_cpu_capability(void);
 const char* flatmin_torch_version(void);
 
@@ -102,7 +111,6 @@ void flatmin_set_grad(at::Tensor* tensor, const at::Tensor* grad);
 char* flatmin_channels_last(const at::Tensor* tensor, at::Tensor** out);
 char* flatmin_generator_new(uint64_t seed, void** out);
 void flatmin_generator_free(void* generator);
-char* flatmin_generator_set_seed(void* generator, uint64_t seed);
 char* flatmin_generator_uniform(void* generator, at::Tensor* tensor, double low, double high);
 char* flatmin_generator_normal(void* generator, at::Tensor* tensor, double mean, double deviation);
 char* flatmin_generator_bernoulli(void* generator, at::Tensor* tensor, double probability);

@@ -5,7 +5,6 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/ops/empty.h>
 
-#include <mutex>
 
 void flatmin_bump_version(const at::Tensor* tensor) {
   tensor->unsafeGetTensorImpl()->bump_version();
@@ -29,14 +28,6 @@ char* flatmin_generator_new(uint64_t seed, void** out) {
 
 void flatmin_generator_free(void* generator) {
   delete static_cast<at::Generator*>(generator);
-}
-
-char* flatmin_generator_set_seed(void* generator, uint64_t seed) {
-  return flatmin::guarded([&] {
-    auto* own = static_cast<at::Generator*>(generator);
-    const std::lock_guard<std::mutex> lock(own->mutex());
-    own->set_current_seed(seed);
-  });
 }
 
 char* flatmin_generator_uniform(void* generator, at::Tensor* tensor, double low, double high) {

@@ -54,6 +54,16 @@ pub struct AttentionKernels {
     pub backward: extern "C" fn(*const i64, *const c_void, *const c_void, *const c_void, *mut c_void),
 }
 
+/// As `shim.h` has them.
+#[repr(C)]
+#[derive(Default)]
+pub struct Switches {
+    pub tf32_matmul: i32,
+    pub tf32_convolutions: i32,
+    pub cudnn_benchmark: i32,
+    pub deterministic: i32,
+}
+
 unsafe extern "C" {
     pub fn flatmin_free_error(error: *mut c_char);
 
@@ -100,6 +110,8 @@ unsafe extern "C" {
     pub fn flatmin_set_num_threads(threads: c_int);
     pub fn flatmin_num_threads() -> c_int;
     pub fn flatmin_set_flush_denormal(on: c_int) -> c_int;
+    pub fn flatmin_set_switches(switches: *const Switches) -> *mut c_char;
+    pub fn flatmin_get_switches(out: *mut Switches) -> *mut c_char;
     pub fn flatmin_cpu_capability() -> *const c_char;
     pub fn flatmin_torch_version() -> *const c_char;
 
@@ -122,7 +134,6 @@ unsafe extern "C" {
     pub fn flatmin_channels_last(tensor: *const C_tensor, out: *mut *mut C_tensor) -> *mut c_char;
     pub fn flatmin_generator_new(seed: u64, out: *mut *mut c_void) -> *mut c_char;
     pub fn flatmin_generator_free(generator: *mut c_void);
-    pub fn flatmin_generator_set_seed(generator: *mut c_void, seed: u64) -> *mut c_char;
     pub fn flatmin_generator_uniform(generator: *mut c_void, tensor: *mut C_tensor, low: f64, high: f64)
     -> *mut c_char;
     pub fn flatmin_generator_normal(

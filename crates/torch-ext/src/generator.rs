@@ -1,5 +1,5 @@
-//! A random generator of one's own (torch's Mersenne twister on the CPU): masks and initial weights then depend on
-//! their seed alone, not on what else in the process draws random numbers.
+//! A random generator of one's own (torch's Mersenne twister on the CPU): initial weights then depend on their seed alone, not
+//! on what else in the process draws random numbers.
 
 use std::ffi::c_void;
 
@@ -21,21 +21,6 @@ impl Generator {
         let mut raw = std::ptr::null_mut();
         check(unsafe { ffi::flatmin_generator_new(seed, &mut raw) })?;
         Ok(Self(raw))
-    }
-
-    /// # Safety
-    /// `raw` is an `at::Generator` that nobody else frees.
-    pub(crate) unsafe fn from_raw(raw: *mut c_void) -> Self {
-        Self(raw)
-    }
-
-    pub(crate) fn raw(&self) -> *mut c_void {
-        self.0
-    }
-
-    /// Starts the stream of `seed` from its beginning.
-    pub fn set_seed(&self, seed: u64) -> Result<()> {
-        check(unsafe { ffi::flatmin_generator_set_seed(self.0, seed) })
     }
 
     /// Fills with U(low, high).
@@ -76,16 +61,14 @@ mod tests {
 
     #[test]
     fn a_seed_names_its_stream() {
-        let generator = Generator::new(1).unwrap();
-        let draw = || {
+        let draw = |generator: &Generator| {
             let mut mask = Tensor::f_empty([1000], (Kind::Float, Device::Cpu)).unwrap();
             generator.bernoulli_(&mut mask, 0.3).unwrap();
             mask
         };
-        let first = draw();
-        let second = draw();
-        generator.set_seed(1).unwrap();
-        assert_eq!(first, draw());
-        assert_ne!(first, second);
+        let generator = Generator::new(1).unwrap();
+        let first = draw(&generator);
+        assert_ne!(first, draw(&generator));
+        assert_eq!(first, draw(&Generator::new(1).unwrap()));
     }
 }

@@ -2,6 +2,7 @@
 //! optimizers. Nothing that tch already has is here.
 
 mod conv;
+mod draw;
 mod error;
 mod ffi;
 mod generator;
@@ -9,12 +10,14 @@ mod matmul;
 mod norm_act;
 mod runtime;
 mod script;
+mod switches;
 mod tensor;
 
 pub mod cpu;
 pub mod cuda;
 
 pub use conv::conv2d;
+pub use draw::{Draw, Seed, draw_like};
 pub use error::{Error, Result};
 pub use generator::Generator;
 pub use matmul::{linear, self_attention};
@@ -23,4 +26,5 @@ pub use runtime::{
     configure, cpu_capability, num_threads, parallel_for, set_flush_denormal, set_num_threads, torch_version,
 };
 pub use script::{ScriptModule, ScriptTensor};
+pub use switches::Switches;
 pub use tensor::{bump_version, channels_last, clear_grad, set_grad};

@@ -3,20 +3,32 @@
 use flatmin_data::{Batch, ImageShape, Images};
 use flatmin_nn::Model;
 use flatmin_torch_ext::channels_last;
+use flatmin_torch_ext::cuda::{Upload, Uploader};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 
 /// `[batch, channels, height, width]` on a device, channels lying last in memory as the buffer has them.
 pub fn image_tensor(images: &Images, shape: ImageShape, device: Device) -> Result<Tensor> {
+    let uploader = Uploader::new(device, None)?;
+    as_images(uploader.end(upload(&uploader, images)?)?, shape)
+}
+
+/// Begins to bring the pixels of a batch to a device; the buffer is free again at once.
+pub fn upload(uploader: &Uploader, images: &Images) -> Result<Upload> {
+    Ok(match images {
+        Images::F32(values) => uploader.begin(values),
+        Images::Bf16(values) => uploader.begin(values),
+        Images::U8(values) => uploader.begin(values),
+    }?)
+}
+
+/// What [`image_tensor`] makes of pixels that are there.
+pub fn as_images(pixels: Tensor, shape: ImageShape) -> Result<Tensor> {
     let [height, width, channels] = [shape.height, shape.width, shape.channels].map(|size| size as i64);
-    let values = match images {
-        Images::F32(values) => Tensor::f_from_slice(values)?,
-        // tch takes the values for float16 ones.
-        Images::Bf16(values) => Tensor::f_from_slice(values)?.f_view_dtype(Kind::BFloat16)?,
-        Images::U8(values) => Tensor::f_from_slice(values)?,
-    };
-    Ok(values.f_to_device(device)?.f_view([-1, height, width, channels])?.f_permute([0, 3, 1, 2])?)
+    // tch takes bfloat16 values for float16 ones.
+    let pixels = if pixels.kind() == Kind::Half { pixels.f_view_dtype(Kind::BFloat16)? } else { pixels };
+    Ok(pixels.f_view([-1, height, width, channels])?.f_permute([0, 3, 1, 2])?)
 }
 
 /// As [`image_tensor`], in the dtype and on the device that a model's `input_options` tell.

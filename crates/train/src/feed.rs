@@ -75,7 +75,6 @@ pub struct Feed {
     stages: Vec<Stage>,
     mixer: Option<Mixer>,
     kind: Kind,
-    device: Device,
     /// One after the last epoch.
     end: u64,
     /// Of the next batch.
@@ -119,14 +118,7 @@ impl Feed {
         if number == stages[0].loader.len() && epoch < end {
             (epoch, number) = (epoch + 1, 0);
         }
-        let (kind, device) = (config.dtype.kind(), Device::Cpu);
-        Ok(Self { stages, mixer, kind, device, end, epoch, number, ahead: None })
-    }
-
-    /// The same with images on this device.
-    #[must_use]
-    pub fn on(self, device: Device) -> Self {
-        Self { device, ..self }
+        Ok(Self { stages, mixer, kind: config.dtype.kind(), end, epoch, number, ahead: None })
     }
 
     /// Batches an epoch, at least 1.
@@ -145,14 +137,14 @@ impl Feed {
         self.loader(epoch).dataset().shape()
     }
 
-    /// A batch as the step takes it: images `[batch, channels, height, width]`, and class numbers `[batch]` or, of a mixed
+    /// A batch as the step takes it, on the CPU: images `[batch, channels, height, width]`, and class numbers `[batch]` or, of a mixed
     /// batch, a distribution over classes `[batch, classes]`.
     ///
     /// # Errors
     /// If libtorch fails.
     pub fn tensors(&self, loaded: &Loaded) -> Result<(Tensor, Target)> {
         let Loaded { batch, epoch, number } = loaded;
-        let images = image_tensor(&batch.images, self.shape(*epoch), self.device)?;
+        let images = image_tensor(&batch.images, self.shape(*epoch), Device::Cpu)?;
         let target = Target::Classes(class_tensor(batch)?);
         self.mix(images, target, (*epoch, *number as u64))
     }

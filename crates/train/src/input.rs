@@ -1,12 +1,13 @@
 //! Where the batches of a run come from: the loader's threads, or a set that lies on the device as bytes. Either way they are the
-//! same ones, bit for bit.
+//! same ones, bit for bit. What the loader made is copied to a GPU while the step before computes.
 
 use flatmin_data::{Crop, ImageShape, Loader, Transform};
-use flatmin_nn::Engine;
+use flatmin_nn::{Engine, cuda_library};
 use flatmin_optim::Target;
-use flatmin_torch_ext::cuda::{self, Augmentation, Images, Place};
+use flatmin_torch_ext::cuda::{self, Augmentation, Images, Place, Upload, Uploader};
 use tch::{Kind, Tensor};
 
+use crate::batch::{as_images, class_tensor, upload};
 use crate::error::Result;
 use crate::feed::Feed;
 
@@ -25,16 +26,29 @@ pub struct Source {
     feed: Feed,
     /// Reads the images in place of the feed's threads.
     resident: Option<Resident>,
+    uploader: Uploader,
+    /// Whether the batch after the one that is handed out is already asked for.
+    looks_ahead: bool,
+    /// That batch. An error waits until its turn has come.
+    ahead: Option<Result<Sent>>,
+}
+
+/// A batch on its way to the device, but for its labels.
+struct Sent {
+    images: Upload,
+    labels: Tensor,
+    at: (u64, u64),
 }
 
 impl Source {
     /// The batches of a feed; its set is kept on the device where the engine can make them there.
     ///
     /// # Errors
-    /// If there is no memory.
+    /// If there is no memory, or the device has no stream for copies.
     pub fn new(feed: Feed, engine: Engine) -> Result<Self> {
         let resident = Resident::new(engine, feed.loader(0))?;
-        Ok(Self { feed, resident })
+        let uploader = Uploader::new(engine.device(), cuda_library())?;
+        Ok(Self { feed, resident, uploader, looks_ahead: matches!(engine, Engine::Cuda(_)), ahead: None })
     }
 
     /// Batches an epoch, at least 1.
@@ -60,11 +74,25 @@ impl Source {
             let (images, target) = self.feed.mix(images, target, (epoch, number))?;
             return Ok(Some(Input { images, target, count }));
         }
-        let Some(loaded) = self.feed.next().transpose()? else { return Ok(None) };
-        let (images, target) = self.feed.tensors(&loaded)?;
-        let count = loaded.batch.count as u64;
-        self.feed.recycle(loaded);
+        let next = self.ahead.take().or_else(|| self.send());
+        if self.looks_ahead && matches!(next, Some(Ok(_))) {
+            self.ahead = self.send();
+        }
+        let Some(Sent { images, labels, at }) = next.transpose()? else { return Ok(None) };
+        let count = labels.numel() as u64;
+        let images = as_images(self.uploader.end(images)?, self.feed.shape(at.0))?;
+        let (images, target) = self.feed.mix(images, Target::Classes(labels), at)?;
         Ok(Some(Input { images, target, count }))
+    }
+
+    fn send(&mut self) -> Option<Result<Sent>> {
+        let loaded = self.feed.next()?;
+        Some(loaded.and_then(|loaded| {
+            let (images, labels) = (upload(&self.uploader, &loaded.batch.images)?, class_tensor(&loaded.batch)?);
+            let at = (loaded.epoch, loaded.number as u64);
+            self.feed.recycle(loaded);
+            Ok(Sent { images, labels, at })
+        }))
     }
 }
 
@@ -132,7 +160,10 @@ fn known(transform: &Transform) -> Option<Augmentation> {
 
 #[cfg(test)]
 mod tests {
-    use flatmin_data::{ArrayOptions, Dataset, Pixels, digits};
+    use std::io::Cursor;
+
+    use flatmin_data::{ArrayOptions, Dataset, EncodedImages, EncodedOptions, Frame, Pixels, digits};
+    use image::{ImageFormat, Rgb, RgbImage};
     use serde_json::json;
 
     use super::*;
@@ -172,6 +203,71 @@ mod tests {
                     assert_eq!(own.target.tensor(), other.target.tensor());
                 }
             }
+        }
+    }
+
+    /// PNG files in memory, of which one is no image.
+    #[derive(Debug)]
+    struct Pictures {
+        broken: usize,
+    }
+
+    impl EncodedImages for Pictures {
+        fn len(&self) -> usize {
+            7
+        }
+
+        fn name(&self, index: usize) -> String {
+            format!("picture {index}")
+        }
+
+        fn read(&self, index: usize, bytes: &mut Vec<u8>) -> flatmin_data::Result<()> {
+            let mut file = Cursor::new(Vec::new());
+            let picture = RgbImage::from_fn(8, 8, |x, y| Rgb([x as u8, y as u8, index as u8]));
+            picture.write_to(&mut file, ImageFormat::Png).unwrap();
+            *bytes = if index == self.broken { b"no image".to_vec() } else { file.into_inner() };
+            Ok(())
+        }
+    }
+
+    fn pictures(engine: Engine, broken: usize) -> Source {
+        let options = EncodedOptions { frame: Frame::square(8), ..EncodedOptions::default() };
+        let set = Dataset::from_encoded(Pictures { broken }, vec![0, 1, 2, 3, 4, 5, 6], options).unwrap();
+        let config = serde_json::from_value(json!({ "batchSize": 2, "augment": { "mixup": 0.5 } })).unwrap();
+        Source::new(Feed::new(vec![(0, set)], &config, 0..2, 0).unwrap(), engine).unwrap()
+    }
+
+    /// What the batches of two epochs are: pixels, targets and sizes.
+    fn batches(mut source: Source) -> Vec<Option<(Tensor, Tensor, u64)>> {
+        let places = (0..2).flat_map(|epoch| (0..4).map(move |number| (epoch, number)));
+        let batch = |at| match source.next(at) {
+            Ok(input) => input.map(|Input { images, target, count }| (images, target.tensor().copy(), count)),
+            Err(error) => panic!("{error}"),
+        };
+        places.map(batch).collect()
+    }
+
+    #[test]
+    fn what_is_sent_ahead_is_what_would_have_been_loaded() {
+        let twin = Engine::Cuda(Place::twin());
+        let (own, ahead) = (batches(pictures(Engine::Cpu, 7)), batches(pictures(twin, 7)));
+        assert!(own.iter().all(Option::is_some));
+        assert_eq!(own, ahead);
+        let mut source = pictures(twin, 7);
+        for number in 0..8 {
+            assert!(source.next((number / 4, number % 4)).unwrap().is_some());
+        }
+        assert!(source.next((2, 0)).unwrap().is_none());
+    }
+
+    #[test]
+    fn an_error_ahead_waits_for_its_turn() {
+        for engine in [Engine::Cpu, Engine::Cuda(Place::twin())] {
+            let mut source = pictures(engine, 5);
+            assert!(source.next((0, 0)).unwrap().is_some());
+            assert!(source.next((0, 1)).unwrap().is_some());
+            assert!(source.next((0, 2)).err().unwrap().to_string().contains("picture 5"));
+            assert!(source.next((0, 3)).unwrap().is_none());
         }
     }
 }

@@ -224,7 +224,7 @@ impl Setup {
         let config = self.config.feed(normalization, self.slot.dtype(), spec.num_classes);
         let epochs = progress.epoch..self.config.epochs.max(progress.epoch);
         let feed = Feed::new(self.config.stages(&self.sets.train)?, &config, epochs, progress.batch as usize)?;
-        Source::new(feed.on(engine.device()), engine)
+        Source::new(feed, engine)
     }
 
     /// The run's folder: the same one if the checkpoint lies in it, else a new one.

@@ -10,6 +10,7 @@ import { benchStep } from '../../bench/step.js';
 import { benchMethods, benchTrain, VARIANTS } from '../../bench/train.js';
 import { settleDevice } from '../../device.js';
 import { describeEnvironment } from '../../environment.js';
+import { load } from '../../load.js';
 import { dtype, path, positiveInteger, seed } from '../../options/fields.js';
 import { type Context, defineCommand } from '../command.js';
 import { UsageError } from '../failure.js';
@@ -106,8 +107,10 @@ Examples:
       .describe('Variants of the PyTorch peer (default: those of the device)'),
     ...commonFields,
   }),
-  run: ({ optimizer, device, ...given }, context) => {
+  run: async ({ optimizer, device, ...given }, context) => {
     const options = { ...given, device: settleDevice(device) };
+    // As the peers do.
+    if (options.device !== 'cpu') await load({ cuda: { cudnnBenchmark: true } });
     const methods = optimizer.includes('all') ? METHODS : (optimizer as Method[]);
     const [only] = methods;
     const several = methods.length > 1;

@@ -25,7 +25,7 @@ impl Builder {
             Layer::Concat(spec) => return self.parallel(spec, Merge::Concat, &site, nodes),
             Layer::Sum(spec) => return self.parallel(spec, Merge::Sum, &site, nodes),
             Layer::ShakeShake(spec) => {
-                let merge = Merge::ShakeShake(self.draws(true));
+                let merge = Merge::ShakeShake(self.draws());
                 return self.parallel(spec, merge, &site, nodes);
             }
             Layer::Relu(_) => match nodes.last_mut() {

@@ -36,8 +36,6 @@ pub(crate) struct Builder {
     names: HashSet<String>,
     /// Layers so far that may draw.
     drawing: u64,
-    /// Whether any of them draws, with the probabilities that they have.
-    pub random: bool,
     /// Of the layer that is being compiled: multiply-adds, and numbers that it keeps for the backward pass besides its
     /// output.
     macs: i64,
@@ -125,10 +123,9 @@ impl Builder {
         self.kept += numbers;
     }
 
-    /// The random numbers of a layer, which takes any in training only if it `is_random`; without, it counts all the same, so
-    /// that a probability of 0 changes nothing for the layers after it.
-    pub fn draws(&mut self, is_random: bool) -> Draws {
-        self.random |= is_random;
+    /// The random numbers of a layer. One that never takes any counts all the same, so that a probability of 0 changes nothing for
+    /// the layers after it.
+    pub fn draws(&mut self) -> Draws {
         self.drawing += 1;
         Draws::new(self.drawing - 1)
     }

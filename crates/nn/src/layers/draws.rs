@@ -1,9 +1,11 @@
-//! What layers draw at random: a function of (mask seed, layer), so that both passes of a sharpness-aware step see the
-//! same network, and a resumed run that of the run it resumes. Draws are made on the CPU: a seed means the same on every device.
+//! What layers draw at random: a function of (mask seed, layer, place), so that both passes of a sharpness-aware step see the
+//! same network, and a resumed run that of the run it resumes, on every device.
 
-use flatmin_torch_ext::Generator;
-use tch::{Device, Kind, Tensor};
+use flatmin_torch_ext::{Draw, Seed, draw_like};
+use tch::{Kind, Tensor};
 
+use super::Context;
+use crate::engine::Engine;
 use crate::error::Result;
 
 /// The draws of one layer.
@@ -18,52 +20,28 @@ impl Draws {
         Self { index }
     }
 
-    /// The layer's stream in a pass with this mask seed, from its beginning.
-    pub fn generator(&self, mask_seed: u64) -> Result<Generator> {
-        Ok(Generator::new(mix(mask_seed, self.index))?)
+    /// A number for each element of `like`, in its layout.
+    pub fn like(&self, like: &Tensor, draw: Draw, seed: Seed<'_>, context: &Context) -> Result<Tensor> {
+        Ok(match context.engine {
+            Engine::Cuda(place) => place.draw_like(like, seed, self.index, draw)?,
+            Engine::Cpu | Engine::Torch(_) => draw_like(like, seed, self.index, draw)?,
+        })
+    }
+
+    /// So many numbers from U(0, 1) for each image of a batch, broadcast over `input`; float32 whatever the input's dtype, so
+    /// that a seed means the same in all of them.
+    pub fn uniforms<const N: usize>(&self, input: &Tensor, seed: Seed<'_>, context: &Context) -> Result<[Tensor; N]> {
+        let images = per_image(input, input.size()[0], Kind::Float)?;
+        let like = Tensor::f_stack(&[(); N].map(|()| &images), 0)?;
+        let drawn = self.like(&like, Draw::Uniform { low: 0.0, high: 1.0 }, seed, context)?;
+        let rows = drawn.f_unbind(0)?;
+        Ok(std::array::from_fn(|row| rows[row].shallow_clone()))
     }
 }
 
-/// One number for each image of a batch, broadcast over `input`: what `fill` makes of an empty tensor. Drawn in float32
-/// whatever the input's dtype, so that a seed means the same in all of them.
-pub(super) fn per_image(input: &Tensor, fill: impl FnOnce(&mut Tensor) -> Result<()>) -> Result<Tensor> {
+/// Room for a number for each of so many images, broadcast over `input`.
+pub(super) fn per_image(input: &Tensor, images: i64, kind: Kind) -> Result<Tensor> {
     let mut shape = vec![1; input.dim()];
-    shape[0] = input.size()[0];
-    let mut values = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?;
-    fill(&mut values)?;
-    Ok(values.f_to_kind(input.kind())?.f_to_device(input.device())?)
-}
-
-/// A number for each element of `input`, in its layout: what `fill` makes of an empty tensor of its dtype.
-pub(super) fn per_element(input: &Tensor, fill: impl FnOnce(&mut Tensor) -> Result<()>) -> Result<Tensor> {
-    let like = input.f_detach()?.f_empty_like()?;
-    let mut values = Tensor::f_empty_strided(like.size(), like.stride(), (like.kind(), Device::Cpu))?;
-    fill(&mut values)?;
-    Ok(values.f_to_device(input.device())?)
-}
-
-/// splitmix64 (Steele 2014) of both numbers: torch's generator reads only the lower half of a seed, so all bits must
-/// reach it.
-fn mix(seed: u64, index: u64) -> u64 {
-    let scramble = |value: u64| {
-        let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        value ^ (value >> 31)
-    };
-    scramble(scramble(seed) ^ index)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::HashSet;
-
-    #[test]
-    fn seeds_and_layers_have_streams_of_their_own() {
-        let seeds = [0, 1, 2, 1 << 32, 1 << 63];
-        let streams: HashSet<u32> =
-            seeds.iter().flat_map(|&seed| (0..20).map(move |index| mix(seed, index) as u32)).collect();
-        assert_eq!(streams.len(), 100);
-    }
+    shape[0] = images;
+    Ok(Tensor::f_empty(shape, (kind, input.device()))?)
 }

@@ -1,9 +1,10 @@
 //! Dropout (Srivastava 2014), with the mask that the pass's seed gives.
 
-use tch::{Tensor, no_grad};
+use flatmin_torch_ext::Draw;
+use tch::Tensor;
 
-use super::draws::{Draws, per_element};
-use super::{Context, Pass};
+use super::Context;
+use super::draws::Draws;
 use crate::compile::Builder;
 use crate::error::Result;
 use crate::site::Site;
@@ -26,7 +27,7 @@ impl Dropout {
         if !(0.0..1.0).contains(&drop) {
             return Err(site.option(field, drop, "a share of at least 0 and below 1"));
         }
-        Ok(Self { drop, draws: builder.draws(drop > 0.0) })
+        Ok(Self { drop, draws: builder.draws() })
     }
 
     /// Whether it never drops anything.
@@ -36,19 +37,12 @@ impl Dropout {
 
     /// Whether the pass drops anything.
     pub fn drops(&self, context: &Context) -> bool {
-        !self.is_idle() && matches!(context.pass, Pass::Train { .. })
+        !self.is_idle() && context.mask_seed.is_some()
     }
 
     pub fn forward(&self, input: Tensor, context: &Context) -> Result<Tensor> {
-        let Pass::Train { mask_seed, .. } = context.pass else { return Ok(input) };
-        if self.is_idle() {
-            return Ok(input);
-        }
-        let keep = 1.0 - self.drop;
-        let mask = no_grad(|| -> Result<Tensor> {
-            let generator = self.draws.generator(mask_seed)?;
-            Ok(per_element(&input, |mask| Ok(generator.bernoulli_(mask, keep)?))?.f_div_scalar_(keep)?)
-        })?;
+        let Some(seed) = context.mask_seed.filter(|_| !self.is_idle()) else { return Ok(input) };
+        let mask = self.draws.like(&input, Draw::Mask { keep: 1.0 - self.drop }, seed, context)?;
         Ok(input.f_mul(&mask)?)
     }
 }

@@ -39,6 +39,7 @@ pub(crate) use stochastic_depth::StochasticDepth;
 pub(crate) use tokens::{ClassToken, PositionEmbedding, ToImage};
 pub(crate) use zero_pad::ZeroPad;
 
+use flatmin_torch_ext::Seed;
 use tch::Tensor;
 
 use crate::buffers::BufferArena;
@@ -83,6 +84,8 @@ pub(crate) struct Context<'a> {
     pub positions: &'a [usize],
     pub buffers: &'a BufferArena,
     pub pass: Pass,
+    /// Where random layers find the seed of their draws; None in evaluation.
+    pub mask_seed: Option<Seed<'a>>,
     pub dtype: Dtype,
     pub engine: Engine,
     /// Whether layers may run as functions of our own, which have no second derivative.

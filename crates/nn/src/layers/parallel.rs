@@ -3,8 +3,8 @@
 
 use tch::{Tensor, no_grad};
 
-use super::draws::{Draws, per_image};
-use super::{Context, Node, Pass, run};
+use super::draws::Draws;
+use super::{Context, Node, run};
 use crate::error::{Error, Result};
 use crate::site::Site;
 
@@ -69,13 +69,10 @@ impl Parallel {
 
 fn shake_shake(first: &Tensor, second: &Tensor, draws: &Draws, context: &Context) -> Result<Tensor> {
     let second = second.f_to_kind(first.kind())?;
-    let Pass::Train { mask_seed, .. } = context.pass else { return Ok(second.f_lerp(first, 0.5)?) };
-    let (rest, beta, difference) = no_grad(|| -> Result<_> {
-        let generator = draws.generator(mask_seed)?;
-        let draw = || per_image(first, |values| Ok(generator.uniform_(values, 0.0, 1.0)?));
-        let (alpha, beta) = (draw()?, draw()?);
-        Ok((alpha.f_sub(&beta)?, beta, first.f_sub(&second)?))
-    })?;
+    let Some(seed) = context.mask_seed else { return Ok(second.f_lerp(first, 0.5)?) };
+    let [alpha, beta] = draws.uniforms(first, seed, context)?;
+    let (alpha, beta) = (alpha.f_to_kind(first.kind())?, beta.f_to_kind(first.kind())?);
+    let (rest, difference) = no_grad(|| -> Result<_> { Ok((alpha.f_sub(&beta)?, first.f_sub(&second)?)) })?;
     // Autograd sees the mix with beta alone.
     Ok(second.f_lerp_tensor(first, &beta)?.f_addcmul_(&difference, &rest)?)
 }

@@ -43,6 +43,8 @@ pub(super) struct Memory {
     decay: Tensor,
     /// Steps of each segment, int64.
     pub counts: Tensor,
+    /// Of the first pass, then of the second: int64.
+    mask_seeds: Tensor,
     record: StepRecord,
     pub first: Table,
     pub second: Table,
@@ -69,6 +71,7 @@ impl Memory {
             clip: numbers()?,
             decay: numbers()?,
             counts: place.zeros(&[cut.segments().len() as i64], Kind::Int64)?,
+            mask_seeds: place.zeros(&[2], Kind::Int64)?,
             record: StepRecord::new(&place)?,
             first: Table::new(&place, &cut)?,
             second: Table::new(&place, &cut)?,
@@ -80,8 +83,8 @@ impl Memory {
         })
     }
 
-    /// Brings options and counters to where they stand on the host.
-    pub fn begin(&mut self, optimizer: &mut Optimizer, model: &Model) -> Result<()> {
+    /// Brings options, counters and mask seeds to where they stand on the host.
+    pub fn begin(&mut self, optimizer: &mut Optimizer, model: &Model, mask_seeds: [u64; 2]) -> Result<()> {
         let (base, setting) = optimizer.base_and_setting(model);
         let groups: Vec<Group> = setting.groups.iter().map(|group| base.device_options(&setting, group)).collect();
         let counts: Vec<i64> = base.counts().iter().map(|&count| count as i64).collect();
@@ -89,9 +92,15 @@ impl Memory {
         self.groups.set(&groups)?;
         no_grad(|| {
             self.counts.f_copy_(&Tensor::f_from_slice(&counts)?)?;
-            self.decay.f_copy_(&Tensor::f_from_slice(&decay)?)
+            self.decay.f_copy_(&Tensor::f_from_slice(&decay)?)?;
+            self.mask_seeds.f_copy_(&Tensor::f_from_slice(&mask_seeds.map(u64::cast_signed))?)
         })?;
         Ok(())
+    }
+
+    /// Where a pass finds its mask seed: 0, or 1 for the second.
+    pub fn mask_seed(&self, pass: i64) -> Result<Tensor> {
+        Ok(self.mask_seeds.f_narrow(0, pass, 1)?)
     }
 
     pub fn update<'a>(&'a self, model: &'a Model) -> Update<'a> {

@@ -9,6 +9,7 @@ mod memory;
 mod recording;
 
 use flatmin_nn::{Engine, Model};
+use flatmin_torch_ext::Seed;
 use flatmin_torch_ext::cpu::Origin;
 use flatmin_torch_ext::cuda::{Ball, Blend, Displacement, NormPass, Shape, StepValues, Table};
 use tch::Tensor;
@@ -81,7 +82,9 @@ pub(crate) struct Traces {
 
 impl DeviceStep {
     fn run(&mut self, optimizer: &mut Optimizer, model: &mut Model, job: &Job<'_>, plan: Plan) -> Result<StepOutcome> {
-        self.memory.begin(optimizer, model)?;
+        let ascents = optimizer.sharpness().map_or(0, |sharpness| masks(sharpness, 1));
+        let seed = |ascents| pass_seed(job.options.mask_seed, PassNumber(ascents));
+        self.memory.begin(optimizer, model, [seed(0), seed(ascents)])?;
         let traces = self.record_or_queue(optimizer, model, job, plan)?;
         let (found, values) = self.memory.read()?;
         optimizer.count_device_step(model, values.proceeds, &traces);
@@ -92,16 +95,15 @@ impl DeviceStep {
 /// Queues the passes and the update. Nothing in it waits for the device.
 fn queue(memory: &Memory, optimizer: &mut Optimizer, model: &mut Model, job: &Job<'_>, plan: Plan) -> Result<Traces> {
     let sharpness = optimizer.sharpness().cloned();
-    let pass = |model: &Model, number: u64, inputs: Option<&[usize]>, slot: i64| -> Result<()> {
-        let seed = pass_seed(job.options.mask_seed, PassNumber(number));
-        let share = Share { weight: 1.0, inputs };
-        let (loss, correct) = queue_pass(model, job.images, job.target, job.loss, seed, share)?;
-        memory.keep(slot, &loss)?;
-        memory.keep(slot + 1, &correct)
+    let pass = |model: &Model, number: i64, inputs: Option<&[usize]>| -> Result<()> {
+        let (seed, share) = (memory.mask_seed(number)?, Share { weight: 1.0, inputs });
+        let (loss, correct) = queue_pass(model, job.images, job.target, job.loss, Seed::Memory(&seed), share)?;
+        memory.keep(2 * number, &loss)?;
+        memory.keep(2 * number + 1, &correct)
     };
     model.set_statistics(optimizer.statistics_at_w());
     let inputs = optimizer.first_pass_inputs(model.parameters());
-    pass(model, 0, inputs.as_deref(), 0)?;
+    pass(model, 0, inputs.as_deref())?;
     let mut gradients = model.parameters().gradients()?;
     memory.set(&memory.first, model.parameters(), &gradients)?;
     let gradient = memory.objective(optimizer, &memory.first, &memory.master);
@@ -115,7 +117,7 @@ fn queue(memory: &Memory, optimizer: &mut Optimizer, model: &mut Model, job: &Jo
         drop(gradients);
         model.parameters().bump_working_version();
         model.set_statistics(optimizer.statistics_at_w_plus_eps(plan));
-        pass(model, masks(sharpness, 1), None, 2)?;
+        pass(model, 1, None)?;
         gradients = model.parameters().gradients()?;
         memory.set(&memory.second, model.parameters(), &gradients)?;
         let second = memory.objective(optimizer, &memory.second, &memory.working);

@@ -66,7 +66,7 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     pub fn new(cuda: Cuda, device: usize) -> Result<Self> {
-        let (stream, fence) = (Stream::from_pool(cuda, device, false)?, Event::new(cuda, false)?);
+        let (stream, fence) = (Stream::from_pool(cuda, device)?, Event::new(cuda)?);
         Ok(Self { cuda, device, stream, fence, kinds: HashMap::new(), refused: None })
     }
 }
@@ -112,7 +112,7 @@ impl DeviceStep {
             return queue(&self.memory, optimizer, model, job, plan);
         };
         if recorder.refused.is_none() {
-            recorder.refused = obstacle(model, job.loss).map(str::to_owned);
+            recorder.refused = obstacle(job.loss).map(str::to_owned);
         }
         if recorder.refused.is_some() {
             return queue(memory, optimizer, model, job, plan);
@@ -161,7 +161,7 @@ impl Recording {
             Target::Dense(values) => Target::Dense(values.f_zeros_like()?),
         };
         let mut graph = Graph::new(cuda)?;
-        graph.begin(None)?;
+        graph.begin()?;
         let traces = queue(memory, optimizer, model, &Job { images: &images, target: &target, ..*job }, plan);
         // A recording that was begun must be ended, whatever became of it.
         let ended = graph.end();
@@ -195,11 +195,8 @@ impl Kind {
     }
 }
 
-/// What keeps steps of a model from being recorded.
-fn obstacle(model: &Model, loss: &Loss) -> Option<&'static str> {
-    if model.is_random() {
-        return Some("the model has layers that draw random numbers (dropout and the like), which is done on the CPU");
-    }
+/// What keeps steps from being recorded.
+fn obstacle(loss: &Loss) -> Option<&'static str> {
     loss.has_class_weights().then_some("the loss has class weights, which lie on the CPU")
 }
 

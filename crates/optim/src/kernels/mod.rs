@@ -1,26 +1,18 @@
-//! What updates do to arenas and gradients, by the engine of the model at hand: [`own`] calls the kernels of `torch-ext`,
-//! [`torch`] says the same in libtorch's operations.
+//! What updates do to arenas and gradients, by the engine of the model at hand: [`own`] calls the CPU's kernels of `torch-ext`,
+//! [`device`] those of the CUDA library, and [`torch`] says the same in libtorch's operations.
 
+pub mod device;
 pub mod own;
 pub mod torch;
 
-use flatmin_nn::{Engine, ParameterArena, Standing};
+use flatmin_nn::{Dtype, Engine, ParameterArena, Standing};
 use flatmin_torch_ext::cpu::{AdamStep, DualNorm, GradientNorms, Layout, Mask, Origin, Products, SgdStep, Shape};
+use flatmin_torch_ext::cuda::Place;
 use tch::Tensor;
 
 use crate::error::Result;
 use crate::mix::Mix;
 use crate::rounding::Rounding;
-
-/// Calls a kernel of the CPU or its twin in libtorch's operations, which alone can fail.
-macro_rules! by_engine {
-    ($parameters:expr, $kernel:ident ( $($argument:expr),* )) => {
-        match $parameters.engine() {
-            Engine::Cpu => Ok(own::$kernel($($argument),*)),
-            Engine::Torch(_) | Engine::Cuda(_) => torch::$kernel($($argument),*),
-        }
-    };
-}
 
 /// T_w: `eta` and, for filters, the norms that [`norms`] leaves in an arena of one number a filter.
 #[derive(Clone, Copy)]
@@ -45,6 +37,35 @@ pub struct Displacement {
 pub struct Moments<'a> {
     pub first: &'a Tensor,
     pub second: &'a Tensor,
+}
+
+/// Whose kernels serve an arena.
+enum Kernels {
+    Own,
+    Device(Place),
+    Torch,
+}
+
+impl Kernels {
+    fn of(parameters: &ParameterArena) -> Self {
+        match parameters.engine() {
+            Engine::Cpu => Self::Own,
+            // The CUDA library knows no float16.
+            Engine::Cuda(place) if parameters.dtype() != Dtype::Float16 => Self::Device(place),
+            Engine::Torch(_) | Engine::Cuda(_) => Self::Torch,
+        }
+    }
+}
+
+/// Calls a kernel of whoever serves the arena; those of the CPU cannot fail.
+macro_rules! by_engine {
+    ($parameters:expr, $kernel:ident ( $($argument:expr),* )) => {
+        match Kernels::of($parameters) {
+            Kernels::Own => Ok(own::$kernel($($argument),*)),
+            Kernels::Device(place) => device::$kernel(place, $($argument),*),
+            Kernels::Torch => torch::$kernel($($argument),*),
+        }
+    };
 }
 
 /// norm2(g) over every parameter, norm2(T_w g) over the perturbed ones.
@@ -98,7 +119,8 @@ pub fn translate(layout: &Layout, parameters: &ParameterArena, mix: &Mix<'_>) ->
     Ok(parameters.stand(Standing::Master)?)
 }
 
-/// A step of SGD, by parameter group, to weights that the network then reads; `first` says of each segment whether its momentum is still unset.
+/// A step of SGD, by parameter group, to weights that the network then reads; `first` says of each segment whether its
+/// momentum is still unset.
 pub fn sgd(
     layout: &Layout,
     parameters: &ParameterArena,
@@ -111,7 +133,8 @@ pub fn sgd(
     Ok(parameters.stand(Standing::Master)?)
 }
 
-/// A step of Adam, by parameter group, to weights that the network then reads; `counts` says of each segment the how-manieth step this is, from 1.
+/// A step of Adam, by parameter group, to weights that the network then reads; `counts` says of each segment the how-manieth
+/// step this is, from 1.
 pub fn adam(
     layout: &Layout,
     parameters: &ParameterArena,

@@ -6,12 +6,6 @@
 
 namespace flatmin::FLATMIN_SIDE {
 
-// The number that a seed and an index draw, uniform in [0, 1): SplitMix64 (Steele 2014).
-FLATMIN_BOTH double uniform(uint64_t seed, uint64_t index) {
-  const uint64_t bits = SplitMix64{seed + index * 0x9E3779B97F4A7C15ull}.next();
-  return static_cast<double>(bits >> 11) / static_cast<double>(1ull << 53);
-}
-
 template <class T>
 struct Displacement {
   flatmin_cut cut;

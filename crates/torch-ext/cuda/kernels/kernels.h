@@ -33,6 +33,7 @@ int norm_forward(void* stream, const flatmin_norm*, const void* x, const void* r
 int norm_backward(void* stream, const flatmin_norm_backward*, const flatmin_scratch*);
 int cross_entropy(void* stream, const flatmin_cross_entropy*, const flatmin_scratch*);
 int cross_entropy_backward(void* stream, const flatmin_cross_entropy*, const void* dloss, void* dlogits);
+int draw(void* stream, const flatmin_draw*);
 int augment(void* stream, const flatmin_images*, const flatmin_augment*, const flatmin_scratch*);
 
 }  // namespace flatmin::FLATMIN_SIDE

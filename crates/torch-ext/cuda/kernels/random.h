@@ -1,5 +1,6 @@
-// The random streams of crates/data/src/random.rs: SplitMix64 folds seed, purpose, epoch and index into the key of ChaCha with
-// 8 rounds (Bernstein 2008). One block of it, which is eight numbers, serves an image.
+// Random numbers that keep no state. Masks over weights and activations: SplitMix64 (Steele 2014) of a seed and an index, as in
+// crates/torch-ext/src/cpu/mask.rs. Augmentation: the streams of crates/data/src/random.rs, where SplitMix64 folds seed, purpose, epoch
+// and index into the key of ChaCha with 8 rounds (Bernstein 2008); one block of it, which is eight numbers, serves an image.
 #pragma once
 
 #include "number.h"
@@ -19,6 +20,16 @@ struct SplitMix64 {
     return z ^ (z >> 31);
   }
 };
+
+// The bits that a seed and an index draw.
+FLATMIN_BOTH uint64_t split_mix(uint64_t seed, uint64_t index) {
+  return SplitMix64{seed + index * 0x9E3779B97F4A7C15ull}.next();
+}
+
+// The number that they draw, uniform in [0, 1).
+FLATMIN_BOTH double uniform(uint64_t seed, uint64_t index) {
+  return static_cast<double>(split_mix(seed, index) >> 11) / static_cast<double>(1ull << 53);
+}
 
 class RandomStream {
  public:

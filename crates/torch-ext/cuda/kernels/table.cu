@@ -47,6 +47,7 @@ const flatmin_kernels kernels = {
     Guarded<norm_backward>::call,
     Guarded<cross_entropy>::call,
     Guarded<cross_entropy_backward>::call,
+    Guarded<draw>::call,
     Guarded<augment>::call,
 };
 

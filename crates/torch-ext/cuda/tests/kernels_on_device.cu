@@ -324,6 +324,23 @@ Results cross_entropy(const Side& side, int64_t rows, int32_t classes) {
   return results;
 }
 
+Results draw(const Side& side) {
+  constexpr int64_t len = 100003;
+  const size_t count = static_cast<size_t>(len);
+  const uint64_t* seed = side.memory.copy(std::vector<uint64_t>{11});
+  float* uniform = side.memory.zeros<float>(count);
+  uint16_t* mask = side.memory.zeros<uint16_t>(count);
+  const flatmin_draw uniforms{nullptr, 7, 3, -1, 2, 0, uniform, len, FLATMIN_FLOAT32};
+  const flatmin_draw masks{seed, 0, 4, 0, 0, 0.75, mask, len, FLATMIN_BFLOAT16};
+  side.check(side.kernels.draw(nullptr, &uniforms));
+  side.check(side.kernels.draw(nullptr, &masks));
+  cudaDeviceSynchronize();
+  Results results;
+  append(results, uniform, count);
+  append(results, mask, count);
+  return results;
+}
+
 Results augment(const Side& side) {
   Memory& memory = side.memory;
   constexpr int32_t count = 300, batch = 128, side_len = 32, channels = 3;
@@ -391,6 +408,7 @@ int main() {
       {"batch norm, 5 channels", [&](const Side& side) { return batch_norm<uint16_t>(side, half, 2, 700, 5, false); }, 0},
       {"cross-entropy, 10", [](const Side& side) { return cross_entropy(side, 300, 10); }, kFunctions},
       {"cross-entropy, 1000", [](const Side& side) { return cross_entropy(side, 65, 1000); }, kFunctions},
+      {"random layers", draw, 0},
       {"augmentation", augment, 0},
   };
   bool passed = true;

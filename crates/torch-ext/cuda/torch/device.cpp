@@ -1,5 +1,4 @@
-// GPUs: which there are, their memory, and the switches of torch's own operations.
-#include <ATen/Context.h>
+// GPUs: which there are, and their memory.
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAFunctions.h>
@@ -54,17 +53,6 @@ int device(int32_t index, flatmin_device* out) {
   });
 }
 
-int set_device(int32_t index) {
-  return guarded([&] { c10::cuda::set_device(checked(index)); });
-}
-
-int synchronize(int32_t index) {
-  return guarded([&] {
-    const c10::cuda::CUDAGuard guard(checked(index));
-    c10::cuda::device_synchronize();
-  });
-}
-
 int memory(int32_t index, flatmin_memory* out) {
   return guarded([&] {
     const auto statistics = allocator::getDeviceStats(checked(index));
@@ -75,26 +63,6 @@ int memory(int32_t index, flatmin_memory* out) {
     out->reserved = static_cast<uint64_t>(reserved.current);
     out->reserved_peak = static_cast<uint64_t>(reserved.peak);
     out->retries = static_cast<uint64_t>(statistics.num_alloc_retries);
-  });
-}
-
-int reset_memory_peak(int32_t index) {
-  return guarded([&] { allocator::resetPeakStats(checked(index)); });
-}
-
-int empty_cache() {
-  return guarded([] { allocator::emptyCache(); });
-}
-
-int set_switches(const flatmin_switches* switches) {
-  return guarded([&] {
-    at::Context& context = at::globalContext();
-    context.setAllowTF32CuBLAS(switches->tf32_matmul != 0);
-    context.setAllowTF32CuDNN(switches->tf32_cudnn != 0);
-    context.setBenchmarkCuDNN(switches->cudnn_benchmark != 0);
-    context.setDeterministicCuDNN(switches->deterministic != 0);
-    // Only a warning where an operation has no deterministic form.
-    context.setDeterministicAlgorithms(switches->deterministic != 0, true);
   });
 }
 

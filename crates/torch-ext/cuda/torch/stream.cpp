@@ -25,7 +25,6 @@ c10::DeviceIndex index_of(int32_t device) {
 // Made where it is first recorded, since an event belongs to one device.
 struct Event {
   cudaEvent_t event = nullptr;
-  bool timing = false;
 };
 
 const Event& recorded(const void* event) {
@@ -36,8 +35,8 @@ const Event& recorded(const void* event) {
 
 }  // namespace
 
-int stream_from_pool(int32_t device, int32_t high_priority, void** stream) {
-  return guarded([&] { *stream = new CUDAStream(c10::cuda::getStreamFromPool(high_priority != 0, index_of(device))); });
+int stream_from_pool(int32_t device, void** stream) {
+  return guarded([&] { *stream = new CUDAStream(c10::cuda::getStreamFromPool(false, index_of(device))); });
 }
 
 int stream_current(int32_t device, void** stream) {
@@ -46,10 +45,6 @@ int stream_current(int32_t device, void** stream) {
 
 int stream_set_current(const void* stream) {
   return guarded([&] { c10::cuda::setCurrentCUDAStream(stream_of(stream)); });
-}
-
-int stream_raw(const void* stream, void** raw) {
-  return guarded([&] { *raw = stream_of(stream).stream(); });
 }
 
 int stream_synchronize(const void* stream) {
@@ -66,8 +61,8 @@ int current_raw(int32_t device, void** raw) {
   });
 }
 
-int event_new(int32_t timing, void** event) {
-  return guarded([&] { *event = new Event{nullptr, timing != 0}; });
+int event_new(void** event) {
+  return guarded([&] { *event = new Event; });
 }
 
 int event_record(void* event, const void* stream) {
@@ -75,8 +70,7 @@ int event_record(void* event, const void* stream) {
     Event& own = *static_cast<Event*>(event);
     const CUDAStream& queue = stream_of(stream);
     const c10::cuda::CUDAGuard guard(queue.device_index());
-    const unsigned flags = own.timing ? cudaEventDefault : cudaEventDisableTiming;
-    if (own.event == nullptr) C10_CUDA_CHECK(cudaEventCreateWithFlags(&own.event, flags));
+    if (own.event == nullptr) C10_CUDA_CHECK(cudaEventCreateWithFlags(&own.event, cudaEventDisableTiming));
     C10_CUDA_CHECK(cudaEventRecord(own.event, queue.stream()));
   });
 }
@@ -86,32 +80,6 @@ int event_wait(void* event, const void* stream) {
     const CUDAStream& queue = stream_of(stream);
     const c10::cuda::CUDAGuard guard(queue.device_index());
     C10_CUDA_CHECK(cudaStreamWaitEvent(queue.stream(), recorded(event).event, 0));
-  });
-}
-
-int event_query(const void* event, int32_t* done) {
-  return guarded([&] {
-    const cudaError_t answer = cudaEventQuery(recorded(event).event);
-    *done = answer == cudaSuccess;
-    if (answer == cudaErrorNotReady) {
-      (void)cudaGetLastError();
-      return;
-    }
-    C10_CUDA_CHECK(answer);
-  });
-}
-
-int event_synchronize(const void* event) {
-  return guarded([&] { C10_CUDA_CHECK(cudaEventSynchronize(recorded(event).event)); });
-}
-
-int event_elapsed(const void* start, const void* end, double* milliseconds) {
-  return guarded([&] {
-    const Event &first = recorded(start), &last = recorded(end);
-    TORCH_CHECK(first.timing && last.timing, "the events were not made for timing");
-    float elapsed = 0;
-    C10_CUDA_CHECK(cudaEventElapsedTime(&elapsed, first.event, last.event));
-    *milliseconds = elapsed;
   });
 }
 

@@ -163,7 +163,7 @@ impl<T: Number> Slab<T> {
     /// # Safety
     /// No other thread reads or writes the range meanwhile, and no other slice of it is alive.
     #[inline]
-    pub(super) unsafe fn write<'a>(self, range: Range<usize>) -> &'a mut [T] {
+    pub(crate) unsafe fn write<'a>(self, range: Range<usize>) -> &'a mut [T] {
         assert!(range.start <= range.end && range.end <= self.len);
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
     }

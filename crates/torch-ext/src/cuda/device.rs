@@ -1,4 +1,4 @@
-//! GPUs: which there are, their memory, and the switches of torch's own operations.
+//! GPUs: which there are, and their memory.
 
 use std::ffi::CStr;
 
@@ -33,18 +33,6 @@ pub struct MemoryStatistics {
     pub retries: u64,
 }
 
-/// How torch's own operations compute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Switches {
-    /// float32 products by TensorFloat-32, in matrix products and in cuDNN.
-    pub tf32_matmul: bool,
-    pub tf32_cudnn: bool,
-    /// cuDNN times its algorithms for each new shape and keeps the fastest.
-    pub cudnn_benchmark: bool,
-    /// Only deterministic algorithms.
-    pub deterministic: bool,
-}
-
 impl Cuda {
     /// Versions of the driver (0 if there is none) and of the runtime: 13000 is 13.0.
     pub fn versions(self) -> Result<(i32, i32)> {
@@ -77,40 +65,10 @@ impl Cuda {
         })
     }
 
-    /// The GPU that this thread's calls go to.
-    pub fn set_device(self, device: usize) -> Result<()> {
-        self.check((self.runtime.set_device)(device as i32))
-    }
-
-    /// Waits for everything that was queued there.
-    pub fn synchronize(self, device: usize) -> Result<()> {
-        self.check((self.runtime.synchronize)(device as i32))
-    }
-
     pub fn memory(self, device: usize) -> Result<MemoryStatistics> {
         let mut raw = ffi::Memory::default();
         self.check((self.runtime.memory)(device as i32, &mut raw))?;
         let ffi::Memory { allocated, allocated_peak, reserved, reserved_peak, retries } = raw;
         Ok(MemoryStatistics { allocated, allocated_peak, reserved, reserved_peak, retries })
-    }
-
-    /// Peaks begin again from what is held now.
-    pub fn reset_memory_peak(self, device: usize) -> Result<()> {
-        self.check((self.runtime.reset_memory_peak)(device as i32))
-    }
-
-    /// Gives cached memory back to the driver.
-    pub fn empty_cache(self) -> Result<()> {
-        self.check((self.runtime.empty_cache)())
-    }
-
-    pub fn set_switches(self, switches: Switches) -> Result<()> {
-        let raw = ffi::Switches {
-            tf32_matmul: switches.tf32_matmul.into(),
-            tf32_cudnn: switches.tf32_cudnn.into(),
-            cudnn_benchmark: switches.cudnn_benchmark.into(),
-            deterministic: switches.deterministic.into(),
-        };
-        self.check((self.runtime.set_switches)(&raw))
     }
 }

@@ -6,7 +6,7 @@ use std::ffi::{c_char, c_int, c_void};
 use torch_sys::C_tensor;
 
 /// Of this file and the header.
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;
 
 pub const FLOAT32: i32 = 0;
 pub const FLOAT64: i32 = 1;
@@ -190,6 +190,20 @@ pub struct CrossEntropy {
 
 #[repr(C)]
 #[derive(Clone, Copy)]
+pub struct Draw {
+    pub seed: *const u64,
+    pub value: u64,
+    pub stream: u64,
+    pub low: f64,
+    pub high: f64,
+    pub keep: f64,
+    pub out: *mut c_void,
+    pub len: i64,
+    pub number: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
 pub struct Images {
     pub pixels: *const u8,
     pub labels: *const i64,
@@ -270,6 +284,7 @@ pub struct Kernels {
     pub norm_backward: extern "C" fn(RawStream, *const NormBackward, *const Scratch) -> Status,
     pub cross_entropy: extern "C" fn(RawStream, *const CrossEntropy, *const Scratch) -> Status,
     pub cross_entropy_backward: extern "C" fn(RawStream, *const CrossEntropy, *const c_void, *mut c_void) -> Status,
+    pub draw: extern "C" fn(RawStream, *const Draw) -> Status,
     pub augment: extern "C" fn(RawStream, *const Images, *const Augment, *const Scratch) -> Status,
 }
 
@@ -294,14 +309,6 @@ pub struct Memory {
     pub retries: u64,
 }
 
-#[repr(C)]
-pub struct Switches {
-    pub tf32_matmul: i32,
-    pub tf32_cudnn: i32,
-    pub cudnn_benchmark: i32,
-    pub deterministic: i32,
-}
-
 /// An object of the library's, behind a pointer.
 pub type Handle = *mut c_void;
 
@@ -312,37 +319,24 @@ pub struct Runtime {
     pub versions: extern "C" fn(*mut i32, *mut i32) -> Status,
     pub device_count: extern "C" fn(*mut i32) -> Status,
     pub device: extern "C" fn(i32, *mut Device) -> Status,
-    pub set_device: extern "C" fn(i32) -> Status,
-    pub synchronize: extern "C" fn(i32) -> Status,
     pub memory: extern "C" fn(i32, *mut Memory) -> Status,
-    pub reset_memory_peak: extern "C" fn(i32) -> Status,
-    pub empty_cache: extern "C" fn() -> Status,
-    pub set_switches: extern "C" fn(*const Switches) -> Status,
-    pub stream_from_pool: extern "C" fn(i32, i32, *mut Handle) -> Status,
+    pub stream_from_pool: extern "C" fn(i32, *mut Handle) -> Status,
     pub stream_current: extern "C" fn(i32, *mut Handle) -> Status,
     pub stream_set_current: extern "C" fn(Handle) -> Status,
-    pub stream_raw: extern "C" fn(Handle, *mut RawStream) -> Status,
     pub stream_synchronize: extern "C" fn(Handle) -> Status,
     pub stream_free: extern "C" fn(Handle),
     pub current_raw: extern "C" fn(i32, *mut RawStream) -> Status,
-    pub event_new: extern "C" fn(i32, *mut Handle) -> Status,
+    pub event_new: extern "C" fn(*mut Handle) -> Status,
     pub event_record: extern "C" fn(Handle, Handle) -> Status,
     pub event_wait: extern "C" fn(Handle, Handle) -> Status,
-    pub event_query: extern "C" fn(Handle, *mut i32) -> Status,
-    pub event_synchronize: extern "C" fn(Handle) -> Status,
-    pub event_elapsed: extern "C" fn(Handle, Handle, *mut f64) -> Status,
     pub event_free: extern "C" fn(Handle),
     pub pinned_like: extern "C" fn(*const C_tensor, *mut *mut C_tensor) -> Status,
     pub copy_async: extern "C" fn(*const C_tensor, *const C_tensor, Handle) -> Status,
     pub record_stream: extern "C" fn(*const C_tensor, Handle) -> Status,
-    pub generator_new: extern "C" fn(i32, u64, *mut Handle) -> Status,
-    pub seed: extern "C" fn(u64) -> Status,
     pub graph_new: extern "C" fn(*mut Handle) -> Status,
-    pub graph_register_generator: extern "C" fn(Handle, Handle) -> Status,
-    pub graph_begin: extern "C" fn(Handle, Handle) -> Status,
+    pub graph_begin: extern "C" fn(Handle) -> Status,
     pub graph_end: extern "C" fn(Handle) -> Status,
     pub graph_replay: extern "C" fn(Handle) -> Status,
-    pub graph_reset: extern "C" fn(Handle) -> Status,
     pub graph_free: extern "C" fn(Handle),
 }
 

@@ -7,6 +7,7 @@
 mod blend;
 mod cut;
 mod device;
+mod draw;
 mod ffi;
 mod graph;
 mod input;
@@ -18,15 +19,16 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod update;
+mod upload;
 
 pub use blend::{Blend, Table};
 pub use cut::Cut;
-pub use device::{DeviceProperties, MemoryStatistics, Switches};
+pub use device::{DeviceProperties, MemoryStatistics};
 pub use graph::Graph;
 pub use input::{Augmentation, Feed, Images};
-pub use layers::{CrossEntropy, NormGradients, SavedNorm, norm_backward, norm_forward};
 pub use library::{Cuda, file_name};
 pub use place::Place;
 pub use step::{Group, Groups, StepRecord, StepValues};
-pub use stream::{Event, Stream, pinned_like};
+pub use stream::{Event, Stream};
 pub use update::{Arenas, Ball, Displacement, Mask, Metric, NormPass, Shape, Update};
+pub use upload::{Upload, Uploader};

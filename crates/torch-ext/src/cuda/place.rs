@@ -99,8 +99,3 @@ pub(super) fn number(what: &'static str, kind: Kind) -> Result<i32> {
         }),
     }
 }
-
-/// The dtype of parameters and statistics beside activations of a dtype.
-pub(super) fn wide(kind: Kind) -> Kind {
-    if kind == Kind::Double { Kind::Double } else { Kind::Float }
-}

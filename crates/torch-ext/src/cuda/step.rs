@@ -66,6 +66,7 @@ const NUMBERS: i64 = 20;
 /// Places of the numbers that start as 1.
 const PROCEED: i64 = 0;
 const HALF_FACTOR: i64 = 7;
+const LARGEST: i64 = 5;
 
 /// What a step found out about itself, on the device. Belongs to one optimizer.
 pub struct StepRecord {
@@ -105,6 +106,12 @@ impl StepRecord {
             let _ = values.f_narrow(0, start, 1)?.f_fill_(1.0)?;
         }
         Ok(Self { values })
+    }
+
+    /// What a displacement of [`super::Shape::Power`] takes for max |T_w g|, where no dual norm has put it there.
+    pub fn set_largest(&self, largest: f64) -> Result<()> {
+        let _ = self.values.f_narrow(0, LARGEST, 1)?.f_fill_(largest)?;
+        Ok(())
     }
 
     /// Waits for the device and reads.

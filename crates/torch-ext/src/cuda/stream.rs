@@ -17,10 +17,10 @@ unsafe impl Send for Stream {}
 unsafe impl Sync for Stream {}
 
 impl Stream {
-    /// One of torch's pool, which hands out 32 of each priority in turn.
-    pub fn from_pool(cuda: Cuda, device: usize, high_priority: bool) -> Result<Self> {
+    /// One of torch's pool, which hands out 32 in turn.
+    pub fn from_pool(cuda: Cuda, device: usize) -> Result<Self> {
         let mut handle = std::ptr::null_mut();
-        cuda.check((cuda.runtime.stream_from_pool)(device as i32, high_priority.into(), &mut handle))?;
+        cuda.check((cuda.runtime.stream_from_pool)(device as i32, &mut handle))?;
         Ok(Self { cuda, handle })
     }
 
@@ -43,12 +43,12 @@ impl Stream {
 
     /// to = from, queued here. `from` may be [`pinned_like`] memory, which must stay as it is until the copy is done; from
     /// other memory of the CPU the call waits.
-    pub fn copy(&self, to: &mut Tensor, from: &Tensor) -> Result<()> {
+    pub(super) fn copy(&self, to: &mut Tensor, from: &Tensor) -> Result<()> {
         self.cuda.check((self.cuda.runtime.copy_async)(to.as_ptr(), from.as_ptr(), self.handle))
     }
 
     /// Keeps a tensor's memory, even if the tensor is dropped, until what is queued here now is done.
-    pub fn keep(&self, tensor: &Tensor) -> Result<()> {
+    pub(super) fn keep(&self, tensor: &Tensor) -> Result<()> {
         self.cuda.check((self.cuda.runtime.record_stream)(tensor.as_ptr(), self.handle))
     }
 }
@@ -60,7 +60,7 @@ impl Drop for Stream {
 }
 
 /// A tensor of the same shape and dtype in page-locked memory of the CPU. Not while a graph is captured.
-pub fn pinned_like(cuda: Cuda, tensor: &Tensor) -> Result<Tensor> {
+pub(super) fn pinned_like(cuda: Cuda, tensor: &Tensor) -> Result<Tensor> {
     let mut out = std::ptr::null_mut();
     cuda.check((cuda.runtime.pinned_like)(tensor.as_ptr(), &mut out))?;
     // SAFETY: a new tensor, which the returned value owns.
@@ -78,10 +78,9 @@ unsafe impl Send for Event {}
 unsafe impl Sync for Event {}
 
 impl Event {
-    /// `timing`: for [`Self::milliseconds_since`].
-    pub fn new(cuda: Cuda, timing: bool) -> Result<Self> {
+    pub fn new(cuda: Cuda) -> Result<Self> {
         let mut handle = std::ptr::null_mut();
-        cuda.check((cuda.runtime.event_new)(timing.into(), &mut handle))?;
+        cuda.check((cuda.runtime.event_new)(&mut handle))?;
         Ok(Self { cuda, handle })
     }
 
@@ -93,25 +92,6 @@ impl Event {
     /// What is queued in the stream from now on waits for the event.
     pub fn hold(&self, stream: &Stream) -> Result<()> {
         self.cuda.check((self.cuda.runtime.event_wait)(self.handle, stream.handle))
-    }
-
-    /// Whether the device has come past it.
-    pub fn is_done(&self) -> Result<bool> {
-        let mut done = 0;
-        self.cuda.check((self.cuda.runtime.event_query)(self.handle, &mut done))?;
-        Ok(done != 0)
-    }
-
-    /// Waits for it.
-    pub fn synchronize(&self) -> Result<()> {
-        self.cuda.check((self.cuda.runtime.event_synchronize)(self.handle))
-    }
-
-    /// Time on the device from an earlier event to this one; both done, both made with timing.
-    pub fn milliseconds_since(&self, start: &Self) -> Result<f64> {
-        let mut milliseconds = 0.0;
-        self.cuda.check((self.cuda.runtime.event_elapsed)(start.handle, self.handle, &mut milliseconds))?;
-        Ok(milliseconds)
     }
 }
 

@@ -41,35 +41,32 @@ impl Inputs {
     }
 
     fn ours(&self, relu: bool) -> Outcome {
-        let place = Place::twin();
-        let running = self.running();
-        let norm = BatchNorm {
-            gamma: &self.gamma,
-            beta: &self.beta,
-            running: Some((&running[0], &running[1])),
-            momentum: 0.1,
-            eps: 1e-5,
-        };
-        let (y, saved) = norm_forward(&place, &self.x, self.residual.as_ref(), &norm, relu).unwrap();
-        let output = self.residual.as_ref().map(|_| &y);
-        let gradients = norm_backward(&place, &self.x, &self.dy, output, &saved, relu).unwrap();
-        let NormGradients { dx, residual, gamma, beta } = gradients;
-        let gradients = [Some(dx), residual, Some(gamma), Some(beta)].into_iter().flatten().collect();
-        Outcome { y, gradients, running }
+        self.of(self.x.kind(), |x, residual, norm| Place::twin().batch_norm_relu(x, residual, norm, relu).unwrap())
     }
 
     /// libtorch's operations in this dtype.
     fn theirs(&self, kind: Kind, relu: bool) -> Outcome {
-        let leaf = |tensor: &Tensor| tensor.to_kind(kind).detach().set_requires_grad(true);
-        let (x, gamma, beta) = (leaf(&self.x), leaf(&self.gamma), leaf(&self.beta));
-        let residual = self.residual.as_ref().map(leaf);
-        let running = self.running().map(|statistics| statistics.to_kind(kind));
-        let [mean, variance] = [0, 1].map(|index: usize| Some(&running[index]));
-        let mut y = x.batch_norm(Some(&gamma), Some(&beta), mean, variance, true, 0.1, 1e-5, false);
-        if let Some(residual) = &residual {
-            y += residual;
-        }
-        let y = if relu { y.relu() } else { y };
+        self.of(kind, |x, residual, norm| {
+            let (mean, variance) = norm.running.unzip();
+            let (gamma, beta) = (Some(norm.gamma), Some(norm.beta));
+            let mut y = x.batch_norm(gamma, beta, mean, variance, true, norm.momentum, norm.eps, false);
+            if let Some(residual) = residual {
+                y += residual;
+            }
+            if relu { y.relu() } else { y }
+        })
+    }
+
+    /// Output and gradients, with activations of this dtype.
+    fn of(&self, kind: Kind, layer: impl Fn(&Tensor, Option<&Tensor>, &BatchNorm<'_>) -> Tensor) -> Outcome {
+        let wide = if kind == Kind::Double { kind } else { Kind::Float };
+        let leaf = |tensor: &Tensor, kind: Kind| tensor.to_kind(kind).detach().set_requires_grad(true);
+        let (x, gamma, beta) = (leaf(&self.x, kind), leaf(&self.gamma, wide), leaf(&self.beta, wide));
+        let residual = self.residual.as_ref().map(|residual| leaf(residual, kind));
+        let running = self.running().map(|statistics| statistics.to_kind(wide));
+        let statistics = Some((&running[0], &running[1]));
+        let norm = BatchNorm { gamma: &gamma, beta: &beta, running: statistics, momentum: 0.1, eps: 1e-5 };
+        let y = layer(&x, residual.as_ref(), &norm);
         (&y * self.dy.to_kind(kind)).sum(kind).backward();
         let leaves = [Some(&x), residual.as_ref(), Some(&gamma), Some(&beta)];
         let gradients = leaves.into_iter().flatten().map(Tensor::grad).collect();
@@ -127,7 +124,7 @@ fn distance(found: &Tensor, expected: &Tensor) -> f64 {
 fn batch_norm_needs_two_values_a_channel() {
     let inputs = Inputs::new(Kind::Float, [1, 4, 1, 1], false);
     let norm = BatchNorm { gamma: &inputs.gamma, beta: &inputs.beta, running: None, momentum: 0.1, eps: 1e-5 };
-    let Err(error) = norm_forward(&Place::twin(), &inputs.x, None, &norm, true) else { panic!("one value is enough") };
+    let error = Place::twin().batch_norm_relu(&inputs.x, None, &norm, true).unwrap_err();
     assert!(error.to_string().contains("more than one value per channel"), "{error}");
 }
 
@@ -138,84 +135,55 @@ fn cross_entropy_is_libtorchs() {
             for smoothing in [0.0, 0.2] {
                 let logits = (numbers((rows * classes) as usize, 1).reshape([rows, classes]) * 8.0).to_kind(kind);
                 let labels = Tensor::arange(rows, (Kind::Int64, Device::Cpu)).remainder(classes);
-                let place = Place::twin();
-                let ours = CrossEntropy::forward(&place, &logits, &labels, smoothing).unwrap();
-                let dloss = ours.loss.ones_like() * 3.0;
-                let dlogits = ours.backward(&place, &dloss).unwrap();
+                let own = logits.detach().set_requires_grad(true);
+                let (loss, correct) = entropy(&own, &labels, smoothing).unwrap();
+                (&loss * 3.0).backward();
 
                 let leaf = logits.to_kind(Kind::Double).detach().set_requires_grad(true);
                 let theirs = leaf.cross_entropy_loss::<Tensor>(&labels, None, tch::Reduction::Mean, -100, smoothing);
                 (&theirs * 3.0).backward();
                 // The loss is float32 at least; gradients round to the logits' format.
-                assert_close(&ours.loss, &theirs, tolerance.min(1e-6));
-                assert_close(&(dlogits.to_kind(Kind::Double) * rows), &(leaf.grad() * rows), tolerance);
-                let correct = logits.argmax(1, false).eq_tensor(&labels).sum(Kind::Int64);
-                assert_eq!(ours.correct.int64_value(&[0]), correct.int64_value(&[]));
+                assert_close(&loss, &theirs, tolerance.min(1e-6));
+                assert_close(&(own.grad().to_kind(Kind::Double) * rows), &(leaf.grad() * rows), tolerance);
+                let expected = logits.argmax(1, false).eq_tensor(&labels).sum(Kind::Int64);
+                assert_eq!(correct, expected.int64_value(&[]));
             }
         }
     }
 }
 
+/// The loss, and how many are correct.
+fn entropy(logits: &Tensor, labels: &Tensor, smoothing: f64) -> crate::Result<(Tensor, i64)> {
+    let correct = Tensor::zeros([1], (Kind::Int64, Device::Cpu));
+    let loss = Place::twin().cross_entropy(logits, labels, smoothing, Some(&correct))?;
+    Ok((loss, correct.int64_value(&[0])))
+}
+
 #[test]
 fn ties_go_to_the_first_class_and_unknown_labels_to_nan() {
-    let place = Place::twin();
     let logits = Tensor::from_slice(&[1.0f32, 2.0, 2.0, 2.0, 1.0, 2.0]).reshape([2, 3]);
     let labels = Tensor::from_slice(&[1_i64, 2]);
-    assert_eq!(CrossEntropy::forward(&place, &logits, &labels, 0.0).unwrap().correct.int64_value(&[0]), 1);
+    assert_eq!(entropy(&logits, &labels, 0.0).unwrap().1, 1);
     for label in [-1_i64, 3] {
         let labels = Tensor::from_slice(&[1, label]);
-        let entropy = CrossEntropy::forward(&place, &logits, &labels, 0.0).unwrap();
-        assert!(entropy.loss.double_value(&[]).is_nan());
+        assert!(entropy(&logits, &labels, 0.0).unwrap().0.double_value(&[]).is_nan());
     }
 }
 
 #[test]
 fn what_does_not_fit_is_refused() {
-    let place = Place::twin();
     let logits = Tensor::zeros([2, 3], (Kind::Float, Device::Cpu));
-    let labels = Tensor::zeros([5], (Kind::Int64, Device::Cpu));
-    let Err(error) = CrossEntropy::forward(&place, &logits, &labels, 0.0) else { panic!("five labels for two rows") };
-    assert!(error.to_string().contains("5 elements of Int64"), "{error}");
-    let logits = logits.to_kind(Kind::Half);
-    assert!(CrossEntropy::forward(&place, &logits, &labels, 0.0).is_err());
+    let labels = |count: i64| Tensor::zeros([count], (Kind::Int64, Device::Cpu));
+    assert!(entropy(&logits, &labels(5), 0.0).is_err());
+    assert!(entropy(&logits.to_kind(Kind::Half), &labels(2), 0.0).is_err());
 }
 
-/// Autograd's side, over the same passes.
 #[test]
-fn fused_layers_are_differentiable_once() {
-    let place = Place::twin();
-    for with_residual in [true, false] {
-        for relu in [true, false] {
-            let inputs = Inputs::new(Kind::Double, [4, 6, 5, 3], with_residual);
-            let leaf = |tensor: &Tensor| tensor.detach().set_requires_grad(true);
-            let (x, gamma, beta) = (leaf(&inputs.x), leaf(&inputs.gamma), leaf(&inputs.beta));
-            let residual = inputs.residual.as_ref().map(leaf);
-            let norm = BatchNorm { gamma: &gamma, beta: &beta, running: None, momentum: 0.1, eps: 1e-5 };
-            let y = place.batch_norm_relu(&x, residual.as_ref(), &norm, relu).unwrap();
-            (&y * &inputs.dy).sum(Kind::Double).backward();
-            let ours = inputs.ours(relu);
-            assert_eq!(y.detach(), ours.y);
-            let leaves = [Some(&x), residual.as_ref(), Some(&gamma), Some(&beta)];
-            let gradients: Vec<Tensor> = leaves.into_iter().flatten().map(Tensor::grad).collect();
-            // Without a ReLU the residual's gradient is dy, which the passes do not copy.
-            let expected: Vec<Tensor> = match with_residual && !relu {
-                true => inputs.theirs(Kind::Double, relu).gradients,
-                false => ours.gradients,
-            };
-            for (found, expected) in gradients.iter().zip(&expected) {
-                assert_close(found, expected, 1e-10);
-            }
-            let y = place.batch_norm_relu(&x, None, &norm, relu).unwrap();
-            let twice = Tensor::f_run_backward(&[y.sum(Kind::Double)], &[&x], true, true);
-            assert!(twice.unwrap_err().to_string().contains("no second derivative"));
-        }
-    }
-    let logits = numbers(30, 1).reshape([6, 5]).set_requires_grad(true);
-    let labels = Tensor::arange(6, (Kind::Int64, Device::Cpu)).remainder(5);
-    let correct = Tensor::zeros([1], (Kind::Int64, Device::Cpu));
-    let loss = place.cross_entropy(&logits, &labels, 0.1, Some(&correct)).unwrap();
-    (&loss * 2.0).backward();
-    let passes = CrossEntropy::forward(&place, &logits, &labels, 0.1).unwrap();
-    assert_eq!((&loss.detach(), &correct), (&passes.loss, &passes.correct));
-    assert_eq!(logits.grad(), passes.backward(&place, &Tensor::from(2.0)).unwrap());
+fn fused_layers_have_no_second_derivative() {
+    let inputs = Inputs::new(Kind::Double, [4, 6, 5, 3], false);
+    let x = inputs.x.detach().set_requires_grad(true);
+    let norm = BatchNorm { gamma: &inputs.gamma, beta: &inputs.beta, running: None, momentum: 0.1, eps: 1e-5 };
+    let y = Place::twin().batch_norm_relu(&x, None, &norm, true).unwrap();
+    let twice = Tensor::f_run_backward(&[y.sum(Kind::Double)], &[&x], true, true);
+    assert!(twice.unwrap_err().to_string().contains("no second derivative"));
 }

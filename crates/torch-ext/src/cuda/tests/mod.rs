@@ -1,6 +1,7 @@
 //! The kernels' twin against the kernels of `crate::cpu` and against libtorch: the same source runs on the GPU.
 
 mod combinations;
+mod draw;
 mod input;
 mod layers;
 mod opened;
