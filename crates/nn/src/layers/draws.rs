@@ -31,17 +31,11 @@ impl Draws {
     /// So many numbers from U(0, 1) for each image of a batch, broadcast over `input`; float32 whatever the input's dtype, so
     /// that a seed means the same in all of them.
     pub fn uniforms<const N: usize>(&self, input: &Tensor, seed: Seed<'_>, context: &Context) -> Result<[Tensor; N]> {
-        let images = per_image(input, input.size()[0], Kind::Float)?;
-        let like = Tensor::f_stack(&[(); N].map(|()| &images), 0)?;
+        let mut shape = vec![1; input.dim() + 1];
+        (shape[0], shape[1]) = (N as i64, input.size()[0]);
+        let like = Tensor::f_empty(shape, (Kind::Float, input.device()))?;
         let drawn = self.like(&like, Draw::Uniform { low: 0.0, high: 1.0 }, seed, context)?;
         let rows = drawn.f_unbind(0)?;
         Ok(std::array::from_fn(|row| rows[row].shallow_clone()))
     }
-}
-
-/// Room for a number for each of so many images, broadcast over `input`.
-pub(super) fn per_image(input: &Tensor, images: i64, kind: Kind) -> Result<Tensor> {
-    let mut shape = vec![1; input.dim()];
-    shape[0] = images;
-    Ok(Tensor::f_empty(shape, (kind, input.device()))?)
 }

@@ -5,7 +5,7 @@ use flatmin_torch_ext::Draw;
 use tch::Tensor;
 
 use super::Context;
-use super::draws::{Draws, per_image};
+use super::draws::Draws;
 use crate::compile::Builder;
 use crate::error::Result;
 use crate::site::Site;
@@ -28,11 +28,12 @@ impl StochasticDepth {
 
     pub fn forward(&self, input: Tensor, context: &Context) -> Result<Tensor> {
         let Some(seed) = context.mask_seed.filter(|_| self.drop > 0.0) else { return Ok(input) };
-        let images = match self.mode {
-            spec::DropMode::Row => input.size()[0],
-            spec::DropMode::Batch => 1,
-        };
-        let like = per_image(&input, images, input.kind())?;
+        // A number for each image, or one for all, broadcast over the input.
+        let mut shape = vec![1; input.dim()];
+        if self.mode == spec::DropMode::Row {
+            shape[0] = input.size()[0];
+        }
+        let like = Tensor::f_empty(shape, (input.kind(), input.device()))?;
         let factors = self.draws.like(&like, Draw::Mask { keep: 1.0 - self.drop }, seed, context)?;
         Ok(input.f_mul(&factors)?)
     }

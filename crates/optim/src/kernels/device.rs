@@ -25,6 +25,13 @@ impl<'a> Call<'a> {
         Ok(Self { parameters, place, cut, record })
     }
 
+    /// With the scales of the layout's filters, which may be fewer than there is room for.
+    fn measured(place: Place, metric: Metric<'_>, parameters: &'a ParameterArena) -> Result<(Self, Tensor)> {
+        let call = Self::new(place, metric.layout, parameters)?;
+        let scales = metric.filter_scales.f_narrow(0, 0, call.cut.filters() as i64)?;
+        Ok((call, scales))
+    }
+
     fn update(&self) -> Update<'_> {
         let parameters = self.parameters;
         let (master, working, working_half) = (parameters.master(), parameters.working(), parameters.working_half());
@@ -51,11 +58,6 @@ impl<'a> Call<'a> {
         table.set(&self.place, &self.cut, self.parameters.master().kind(), numbers)?;
         Ok(table)
     }
-
-    /// The scales of the layout's filters, which may be fewer than there is room for.
-    fn filter_scales(&self, metric: Metric<'_>) -> Result<Tensor> {
-        Ok(metric.filter_scales.f_narrow(0, 0, self.cut.filters() as i64)?)
-    }
 }
 
 pub fn norms(
@@ -64,8 +66,7 @@ pub fn norms(
     parameters: &ParameterArena,
     gradient: &Mix<'_>,
 ) -> Result<GradientNorms> {
-    let call = Call::new(place, metric.layout, parameters)?;
-    let scales = call.filter_scales(metric)?;
+    let (call, scales) = Call::measured(place, metric, parameters)?;
     let metric = cuda::Metric { eta: metric.eta, filter_scales: &scales };
     gradient.run_on_device(&call, |blend| Ok(call.update().norms(blend, metric, NormPass::Measure, None)?))?;
     let found = call.record.read()?;
@@ -79,8 +80,7 @@ pub fn dual_norm(
     gradient: &Mix<'_>,
     q: f64,
 ) -> Result<DualNorm> {
-    let call = Call::new(place, metric.layout, parameters)?;
-    let scales = call.filter_scales(metric)?;
+    let (call, scales) = Call::measured(place, metric, parameters)?;
     let metric = cuda::Metric { eta: metric.eta, filter_scales: &scales };
     // The norm alone is wanted: a ball of radius 0.
     let groups = Groups::new(&place, &[Group::default()])?;
@@ -98,8 +98,7 @@ pub fn perturb(
     direction: &Mix<'_>,
     displacement: &Displacement,
 ) -> Result<Option<Rounding>> {
-    let call = Call::new(place, metric.layout, parameters)?;
-    let scales = call.filter_scales(metric)?;
+    let (call, scales) = Call::measured(place, metric, parameters)?;
     let metric = cuda::Metric { eta: metric.eta, filter_scales: &scales };
     let shape = match displacement.shape {
         cpu::Shape::Quadratic => cuda::Shape::Quadratic,

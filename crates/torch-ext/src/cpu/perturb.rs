@@ -101,9 +101,7 @@ pub fn perturb<T: Real>(
         displace(&lines, &mut out);
         fence();
         if perturbation.round_trip {
-            let mut zeros = Scratch::new(weights.len());
-            zeros.fill(T::zero());
-            let mut eps = Scratch::new(weights.len());
+            let (zeros, mut eps) = (Scratch::zeros(weights.len()), Scratch::new(weights.len()));
             displace(&Displaced { origin: &zeros, ..lines }, &mut Out::Full { values: &mut eps, stream: false });
             // SAFETY: as above; `weights` is not used any more.
             let weights = unsafe { master.write(block.global.clone()) };
@@ -133,9 +131,7 @@ pub(super) fn displacement<T: Real, R>(
     };
     // SAFETY: the master is only read.
     let weights = unsafe { master.read(block.global.clone()) };
-    let mut zeros = Scratch::new(weights.len());
-    zeros.fill(T::zero());
-    let mut eps = Scratch::new(weights.len());
+    let (zeros, mut eps) = (Scratch::zeros(weights.len()), Scratch::new(weights.len()));
     let coefficient = T::of(perturbation.coefficients[segment.group]);
     let lines = Displaced { weights, origin: &zeros, gradient };
     let mut out = Out::Full { values: &mut eps, stream: false };
@@ -195,24 +191,16 @@ fn block_of_geometry<T: Real>(
     let Shape::Power { unit, exponent } = perturbation.shape else {
         return scaled(lines, out, coefficient, perturbation.shape);
     };
-    let [mut zeros, mut h] = [0, 1].map(|_| Scratch::new(lines.weights.len()));
-    zeros.fill(T::zero());
+    let (zeros, mut h) = (Scratch::zeros(lines.weights.len()), Scratch::new(lines.weights.len()));
     let (from_zero, place) = (Displaced { origin: &zeros, ..*lines }, &mut Out::Full { values: &mut h, stream: false });
     scaled(&from_zero, place, T::one(), Shape::Linear);
-    let mut powers = zeros;
-    signed_powers(&mut h, &mut powers, T::of(unit), exponent);
+    h.iter_mut().for_each(|h| *h = h.abs() / T::of(unit));
+    raise(&mut h, exponent);
+    // T_w leaves the sign of x.
+    for (power, &x) in h.iter_mut().zip(lines.gradient) {
+        *power = if x < T::zero() { -*power } else { *power };
+    }
     scaled(&Displaced { gradient: &h, ..*lines }, out, coefficient, Shape::Linear);
-}
-
-/// h = sign(h) (|h| / unit)^exponent.
-fn signed_powers<T: Real>(h: &mut [T], room: &mut [T], unit: T, exponent: f64) {
-    for (size, h) in room.iter_mut().zip(&*h) {
-        *size = h.abs() / unit;
-    }
-    raise(room, exponent);
-    for (h, &size) in h.iter_mut().zip(&*room) {
-        *h = if *h < T::zero() { -size } else { size };
-    }
 }
 
 /// One chunk of each array at a time, so that results can be streamed.

@@ -26,6 +26,12 @@ impl<T: Real> Scratch<T> {
         }
         Self { words, len, element: PhantomData }
     }
+
+    pub fn zeros(len: usize) -> Self {
+        let mut scratch = Self::new(len);
+        scratch.fill(T::zero());
+        scratch
+    }
 }
 
 impl<T> Drop for Scratch<T> {
