@@ -26,6 +26,7 @@ fn compile_shim() {
         "shim/runtime.cpp",
         "shim/script.cpp",
         "shim/tensor.cpp",
+        "shim/unfolded.cpp",
     ];
     for file in sources.iter().chain(&["shim/shim.h", "build.rs"]) {
         println!("cargo:rerun-if-changed={file}");

@@ -114,6 +114,10 @@ void flatmin_generator_free(void* generator);
 char* flatmin_generator_uniform(void* generator, at::Tensor* tensor, double low, double high);
 char* flatmin_generator_normal(void* generator, at::Tensor* tensor, double mean, double deviation);
 char* flatmin_generator_bernoulli(void* generator, at::Tensor* tensor, double probability);
+
+// unfolded.cpp
+char* flatmin_unfolded_conv2d(const at::Tensor* x, const at::Tensor* weight, int64_t stride, int64_t padding,
+                              at::Tensor** out);
 }
 
 namespace flatmin {

@@ -1,5 +1,5 @@
-//! Convolutions with 3 x 3 filters whose passes are faster than libtorch's where kernels of our own are: Winograd's for
-//! stride 1, and a weight gradient of their own for bfloat16 images with few channels.
+//! Convolutions whose passes are faster than libtorch's: as products of matrices where there are few pixels, and with 3 x 3
+//! filters by kernels of our own, Winograd's for stride 1 and a weight gradient for bfloat16 images with few channels.
 
 use std::ffi::c_void;
 use std::marker::PhantomData;
@@ -14,33 +14,47 @@ use crate::cpu::{Number, Slab};
 use crate::error::{Result, check};
 use crate::ffi::{self, ConvolutionKernels};
 
-/// The convolution of `x [batch, in, height, width]` with `weight [out, in, 3, 3]`, float32 or bfloat16 on the CPU; None
+/// The convolution of `x [batch, in, height, width]` with `weight [out, in, side, side]`, float32 or bfloat16 on the CPU; None
 /// where libtorch's own serves better. Its backward pass has no derivative of its own.
 ///
 /// # Errors
 /// If libtorch cannot (shapes that do not fit, no memory).
 pub fn conv2d(x: &Tensor, weight: &Tensor, stride: i64, padding: i64) -> Result<Option<Tensor>> {
-    let (&[batch, in_channels, height, width], &[out_channels, filter_channels, filter_height, filter_width]) =
+    let (&[batch, in_channels, height, width], &[out_channels, filter_channels, side, filter_width]) =
         (&x.size()[..], &weight.size()[..])
     else {
         return Ok(None);
     };
-    let kernel = KERNEL as i64;
-    if stride < 1 || padding < 0 {
+    let fits = stride >= 1
+        && padding >= 0
+        && x.kind() == weight.kind()
+        && [filter_channels, filter_width] == [in_channels, side]
+        && height.min(width) + 2 * padding >= side;
+    if !fits {
         return Ok(None);
     }
-    let fits = x.kind() == weight.kind()
-        && [filter_channels, filter_height, filter_width] == [in_channels, kernel, kernel]
-        && height.min(width) + 2 * padding >= kernel;
-    let output = [height, width].map(|size| (size + 2 * padding - kernel) / stride + 1);
+    let output = [height, width].map(|size| (size + 2 * padding - side) / stride + 1);
     let sizes = [batch, height, width, output[0], output[1], in_channels, out_channels, stride, padding];
-    let Some(kernels) = fits.then(|| kernels(&convolution(&sizes), x.kind())).flatten() else { return Ok(None) };
     let mut out = std::ptr::null_mut();
-    // SAFETY: both tensors live through the call; on success `out` is a new tensor that the returned value owns.
+    // SAFETY: both tensors live through the calls; on success `out` is a new tensor that the returned value owns.
     unsafe {
-        check(ffi::flatmin_conv2d(kernels, x.as_ptr(), weight.as_ptr(), stride, padding, &mut out))?;
+        if has_few_pixels(batch * output[0] * output[1], out_channels, x.kind()) {
+            check(ffi::flatmin_unfolded_conv2d(x.as_ptr(), weight.as_ptr(), stride, padding, &mut out))?;
+        } else if side == KERNEL as i64
+            && let Some(kernels) = kernels(&convolution(&sizes), x.kind())
+        {
+            check(ffi::flatmin_conv2d(kernels, x.as_ptr(), weight.as_ptr(), stride, padding, &mut out))?;
+        } else {
+            return Ok(None);
+        }
         Ok(Some(Tensor::from_ptr(out)))
     }
+}
+
+/// Whether a convolution is faster as a product of matrices. There are then fewer pixels than filters: bringing the filters
+/// into an order of its own, as libtorch's convolution does in each pass, takes longer than unfolding the image.
+fn has_few_pixels(pixels: i64, out_channels: i64, kind: Kind) -> bool {
+    kind == Kind::Float && (1..=out_channels).contains(&pixels)
 }
 
 /// What is faster than libtorch for a convolution over numbers of this kind.
@@ -147,6 +161,36 @@ mod tests {
         assert_eq!(fused[1], composite[1]);
         let error = f64::try_from((&fused[2] - &composite[2]).norm() / composite[2].norm()).unwrap();
         assert!(error < 0.004, "{error}");
+    }
+
+    #[test]
+    fn few_pixels_are_unfolded() {
+        // [side, stride, padding] of filters, and images with fewer windows than there are filters.
+        for ([side, stride, padding], size) in
+            [([1, 1, 0], 5), ([1, 2, 0], 7), ([3, 1, 1], 4), ([3, 2, 1], 7), ([5, 3, 2], 9)]
+        {
+            let results = [Kind::Float, Kind::Double].map(|kind| {
+                let leaf =
+                    |shape| channels_last(&random(shape).detach().to_kind(kind)).unwrap().set_requires_grad(true);
+                let (x, weight) = (leaf([2, 16, size, size]), leaf([64, 16, side, side]));
+                let y = match kind {
+                    Kind::Float => conv2d(&x, &weight, stride, padding).unwrap().unwrap(),
+                    _ => x.conv2d(&weight, None::<&Tensor>, [stride; 2], [padding; 2], [1, 1], 1),
+                };
+                (&y * &y.detach()).sum(kind).backward();
+                assert!(side == 1 || weight.grad().stride() == weight.stride());
+                [y.detach(), x.grad(), weight.grad()].map(|tensor| tensor.to_kind(Kind::Double))
+            });
+            for (found, expected) in results[0].iter().zip(&results[1]) {
+                assert_eq!(found.size(), expected.size());
+                let error = f64::try_from((found - expected).norm() / expected.norm()).unwrap();
+                assert!(error < 1e-6, "side {side}, stride {stride}: {error}");
+            }
+        }
+        let [x, weight] = [random([1, 8, 2, 2]), random([16, 8, 3, 3])].map(|tensor| tensor.to_kind(Kind::Float));
+        let y = conv2d(&x, &weight, 1, 1).unwrap().unwrap();
+        let error = Tensor::f_run_backward(&[(&y * &y).sum(Kind::Float)], &[&weight], true, true).unwrap_err();
+        assert!(error.to_string().contains("second derivative"), "{error}");
     }
 
     #[test]

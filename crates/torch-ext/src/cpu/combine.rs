@@ -63,9 +63,7 @@ pub(super) fn block_products<T: Real>(a: &[T], b: &[T]) -> Products {
 
 /// arena = blend, on the segments that the blend has. The arena may be among its terms.
 pub fn assign<T: Real>(layout: &Layout, arena: Slab<T>, blend: &Blend<'_, T>) {
-    let blocks = layout.blocks();
-    crate::parallel_for(blocks.len(), |index| {
-        let block = &blocks[index];
+    layout.for_each_block(|block| {
         let Some(lines) = blend.block(layout, block) else { return };
         // SAFETY: blocks are disjoint, and what the blend read of this one was either copied or lies elsewhere.
         unsafe { arena.write(block.global.clone()) }.copy_from_slice(&lines);

@@ -6,13 +6,11 @@ use multiversion::multiversion;
 use super::layout::Layout;
 use super::memory::{CHUNK, fence, prefetch, should_stream, store};
 use super::slab::{Real, Slab};
-use crate::parallel_for;
 
 /// to = from, on the segments of the layout.
 pub fn copy<T: Real>(layout: &Layout, from: Slab<T>, to: Slab<T>) {
-    let blocks = layout.blocks();
-    parallel_for(blocks.len(), |index| {
-        let range = || blocks[index].global.clone();
+    layout.for_each_block(|block| {
+        let range = || block.global.clone();
         // SAFETY: blocks are disjoint, and the arenas are two.
         let (from, out) = unsafe { (from.read(range()), to.write(range())) };
         let stream = should_stream(out, to.len());

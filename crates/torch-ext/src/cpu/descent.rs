@@ -7,7 +7,6 @@ use super::blend::Blend;
 use super::layout::{Block, Layout};
 use super::slab::{Half, HalfSlab, Real, Slab};
 use super::working::narrow;
-use crate::parallel_for;
 
 /// One block of a descent: the formula updates `weights`.
 pub(super) struct Descent<'a, T> {
@@ -25,9 +24,7 @@ pub(super) fn descend<T: Real>(
     gradient: &Blend<'_, T>,
     formula: impl Fn(Descent<'_, T>) + Sync,
 ) {
-    let blocks = layout.blocks();
-    parallel_for(blocks.len(), |index| {
-        let block = &blocks[index];
+    layout.for_each_block(|block| {
         let segment = layout.segment_of(block);
         // Before anything is written: the blend may read weights, as a penalty does.
         let gradient = gradient.block(layout, block);

@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use crate::parallel_for;
+
 /// How T_w rescales a segment (Kwon 2021, section 3).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Geometry {
@@ -106,6 +108,11 @@ impl Layout {
 
     pub(super) fn blocks(&self) -> &[Block] {
         &self.blocks
+    }
+
+    /// Calls `body` for each block, on all threads.
+    pub(super) fn for_each_block(&self, body: impl Fn(&Block) + Sync) {
+        parallel_for(self.blocks.len(), |index| body(&self.blocks[index]));
     }
 
     pub(super) fn segment_of(&self, block: &Block) -> &SegmentLayout {

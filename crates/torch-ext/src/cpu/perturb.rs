@@ -14,7 +14,6 @@ use super::scratch::Scratch;
 use super::slab::{Half, HalfSlab, Real, Slab};
 use super::table::Source;
 use super::working::{Out, Working};
-use crate::parallel_for;
 
 /// How a displacement follows from x, a gradient or another direction, with c the group's coefficient.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -72,9 +71,7 @@ pub fn perturb<T: Real>(
     working: Working<T>,
     perturbation: &Perturbation<'_, T>,
 ) {
-    let blocks = layout.blocks();
-    parallel_for(blocks.len(), |index| {
-        let block = &blocks[index];
+    layout.for_each_block(|block| {
         let segment = layout.segment_of(block);
         let Some(gradient) = segment.perturbed.then(|| gradient.block(layout, block)).flatten() else {
             if !segment.half && perturbation.origin == Origin::Master {

@@ -4,13 +4,10 @@
 use super::descent::round;
 use super::layout::Layout;
 use super::slab::{HalfSlab, Real, Slab};
-use crate::parallel_for;
 
 /// Sets the weights of 16 bits to the master's, rounded.
 pub fn restore<T: Real>(layout: &Layout, master: Slab<T>, half: HalfSlab) {
-    let blocks = layout.blocks();
-    parallel_for(blocks.len(), |index| {
-        let block = &blocks[index];
+    layout.for_each_block(|block| {
         if layout.segment_of(block).half {
             // SAFETY: the master is only read.
             round(half, block, unsafe { master.read(block.global.clone()) });
