@@ -28,6 +28,8 @@ pub struct EvaluateOptions {
     pub metrics: Vec<Metric>,
     /// Only the first so many images. Default: all.
     pub limit: Option<usize>,
+    /// Whether the logits of an image are the mean of its own and of its mirror's, left to right. Default false.
+    pub mirror: bool,
     /// Default: the model's, or, if it has none, the data set's.
     pub normalization: Option<Normalization>,
     /// Default: 1 for images in memory, one a core for files.
@@ -41,6 +43,7 @@ impl Default for EvaluateOptions {
             loss: Loss::default(),
             metrics: Vec::new(),
             limit: None,
+            mirror: false,
             normalization: None,
             loader_threads: None,
         }
@@ -78,7 +81,7 @@ pub fn evaluate_batches(
         }
         let EvaluationBatch { images, target, labels } = batch?;
         let (logits, loss) = no_grad(|| -> Result<(Tensor, Tensor)> {
-            let logits = model.forward(&images, Pass::Eval)?;
+            let logits = logits_of(model, &images, options.mirror)?;
             let loss = options.loss.apply(&logits, &target)?;
             Ok((logits, loss))
         })?;
@@ -86,6 +89,15 @@ pub fn evaluate_batches(
         sums.add(&logits, &labels, loss.f_double_value(&[])?);
     }
     Ok(Some(sums.finish()))
+}
+
+fn logits_of(model: &Model, images: &Tensor, mirror: bool) -> Result<Tensor> {
+    let logits = model.forward(images, Pass::Eval)?;
+    if !mirror {
+        return Ok(logits);
+    }
+    let mirrored = model.forward(&images.f_flip([3])?, Pass::Eval)?;
+    Ok(logits.f_add(&mirrored)?.f_mul_scalar(0.5)?)
 }
 
 /// The images of a data set as a model reads them, in order and never changed, as often as they are asked for.
