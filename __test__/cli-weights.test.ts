@@ -100,7 +100,11 @@ describe('eval', () => {
     await models.demo({ seed: 1 }).save(full);
     const { code, stdout } = await flatmin(['eval', '--weights', full, '--data', 'digits', '--limit', '50', '--json']);
     expect(code).toBe(0);
-    expect(JSON.parse(stdout)).toMatchObject({ model: 'demo', count: 50 });
+    const plain = JSON.parse(stdout) as { loss: number };
+    expect(plain).toMatchObject({ model: 'demo', count: 50 });
+    const flags = ['--data', 'digits', '--limit', '50', '--mirror', '--json'];
+    const mirrored = await flatmin(['eval', '--weights', full, ...flags]);
+    expect((JSON.parse(mirrored.stdout) as { loss: number }).loss).not.toBeCloseTo(plain.loss, 5);
     const foreign = await flatmin(['eval', '--weights', command, '--data', 'digits', '--json']);
     expect([foreign.code, foreign.stdout]).toEqual([2, '']);
     expect(foreign.stderr).toMatch(/--model/);

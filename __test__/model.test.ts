@@ -416,6 +416,27 @@ describe('evaluate', () => {
     expect((await model.evaluate(digits, { limit: 7 })).count).toBe(7);
   });
 
+  it('averages the logits of images and their mirrors', async () => {
+    const normalization = { mean: [0.5], std: [0.25] };
+    const model = models.demo({ seed: 1, dtype: 'float64', normalization });
+    const shape: [number, number, number] = [8, 8, 1];
+    const labels = Array.from({ length: 20 }, (_, index) => index % 10);
+    const pixel = (image: number, y: number, x: number) => (image * 97 + y * 31 + x * x * 13) % 256;
+    const set = (place: (x: number) => number) => {
+      const at = (index: number) => pixel(index >> 6, (index >> 3) & 7, place(index & 7));
+      const images = Uint8Array.from({ length: 20 * 64 }, (_, index) => at(index));
+      return datasets.fromArrays({ images, labels, shape });
+    };
+    const [given, turned, even] = [set((x) => x), set((x) => 7 - x), set((x) => Math.min(x, 7 - x))];
+    const loss = async (data: typeof given, mirror: boolean) => (await model.evaluate(data, { mirror })).loss;
+    const [one, other] = [await loss(given, false), await loss(turned, false)];
+    expect(one).not.toBeCloseTo(other, 4);
+    expect(await loss(given, true)).toBeCloseTo(await loss(turned, true), 10);
+    // The loss of a mean of logits is at most the mean of the losses.
+    expect(await loss(given, true)).toBeLessThan((one + other) / 2);
+    expect(await loss(even, true)).toBeCloseTo(await loss(even, false), 10);
+  });
+
   it('refuses what is no data set, and one of other images', async () => {
     expect((await errorOf(() => convNet().evaluate({} as never))).code).toBe('ERR_FLATMIN_OPTION');
     const other = datasets.fromArrays({ images: new Uint8Array(27), labels: [0], shape: [3, 3, 3] });

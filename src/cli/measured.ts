@@ -6,7 +6,7 @@ import type { Dataset, Model } from '../index.js';
 import type { Context } from './command.js';
 import { openSplit } from './data.js';
 import { EXIT } from './failure.js';
-import { dataFields } from './fields.js';
+import { computeDevice, dataFields } from './fields.js';
 import { onInterrupt } from './interrupt.js';
 import { clock } from './progress.js';
 import { findWeights, openModel, weightsFields } from './weights.js';
@@ -17,8 +17,8 @@ export const measuredImagesFields = {
   split: z.enum(['train', 'test']).default('train').describe('Part of the data set'),
 };
 
-/** Which weights, on which images. */
-export const measuredFields = { ...weightsFields, ...measuredImagesFields };
+/** Which weights, on which images, and where. */
+export const measuredFields = { ...weightsFields, device: computeDevice, ...measuredImagesFields };
 
 type ImagesOptions = z.output<z.ZodObject<typeof measuredImagesFields>>;
 type MeasuredOptions = z.output<z.ZodObject<typeof measuredFields>>;

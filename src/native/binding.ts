@@ -204,6 +204,7 @@ export interface BindingModel {
       loss: object;
       metrics: string[];
       limit?: number;
+      mirror?: boolean;
       normalization?: NormalizationValues;
     },
   ): Promise<EvaluationOutcome>;

@@ -97,6 +97,10 @@ export const evaluateSchema = z.strictObject({
   loss: lossSchema,
   metrics: metricsSchema,
   limit: positiveInteger.optional().describe('Evaluate only the first images'),
+  mirror: z
+    .boolean()
+    .default(false)
+    .describe('Take the mean of the logits of each image and of its mirror, left to right: two passes instead of one'),
 });
 
 /** Options of prediction. */

@@ -41,7 +41,7 @@ impl Search<'_> {
             self.ball.enter(self.model, &first)?;
             let outcome = self.objective.value(self.model)?;
             let curve = vec![0.0, outcome.loss - clean.loss];
-            let reached = Reached { outcome, norm: self.ball.norm(parameters, &first), curve };
+            let reached = Reached { outcome, norm: self.ball.norm(parameters, &first)?, curve };
             return if reached.outcome.loss.is_finite() { Ok(reached) } else { Err(not_finite(rho)) };
         }
         let mut best = self.climb(clean, first, rho, self.options.steps - 1, vec![0.0])?;
@@ -84,14 +84,15 @@ impl Search<'_> {
             }
             let Some(gradient) = gradient else { break };
             let h = self.ball.scaled(parameters, &gradient)?;
-            let slope = self.ball.slope(parameters, &h);
+            let slope = self.ball.slope(parameters, &h)?;
             if slope == 0.0 || !slope.is_finite() {
                 break;
             }
             self.ball.climb(parameters, &u, &h, self.options.step_size * rho)?;
             self.ball.project(parameters, &mut u, rho)?;
         }
-        Ok(best.map(|Best { outcome, u }| Reached { outcome, norm: self.ball.norm(parameters, &u), curve }))
+        best.map(|Best { outcome, u }| Ok(Reached { outcome, norm: self.ball.norm(parameters, &u)?, curve }))
+            .transpose()
     }
 
     /// The mean over random points at distance rho.

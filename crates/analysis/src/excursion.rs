@@ -1,7 +1,7 @@
 //! A model on its way through other weights and statistics than its own. Whatever happens, it is as it was when the
 //! excursion is over, bit for bit.
 
-use flatmin_nn::{Model, Standing};
+use flatmin_nn::Model;
 use tch::{Tensor, no_grad};
 
 use crate::error::{Error, Result};
@@ -17,9 +17,8 @@ impl<'a> Excursion<'a> {
     /// Also sees to it that passes have second derivatives.
     ///
     /// # Errors
-    /// [`Error::Perturbed`] between an ascent and its descent; a model that is not on the CPU.
+    /// [`Error::Perturbed`] between an ascent and its descent.
     pub fn new(model: &'a mut Model) -> Result<Self> {
-        model.parameters().require_cpu("a model that is measured")?;
         if model.parameters().is_perturbed()? {
             return Err(Error::Perturbed);
         }
@@ -35,11 +34,7 @@ impl<'a> Excursion<'a> {
     /// Lets the network read w + displacement, an arena.
     pub fn go_to(&self, displacement: &Tensor) -> Result<()> {
         let parameters = self.model.parameters();
-        no_grad(|| {
-            let mut working = parameters.working().shallow_clone();
-            working.f_copy_(&parameters.master().f_add(displacement)?)?;
-            Ok(parameters.stand(Standing::Working)?)
-        })
+        Ok(parameters.show(&no_grad(|| parameters.master().f_add(displacement))?)?)
     }
 
     /// Lets the network normalise with other running statistics, laid out as its own.

@@ -32,7 +32,7 @@ pub(crate) fn orthogonalise(
 ) -> Result<()> {
     for _ in 0..2 {
         for other in basis {
-            add(vector, -ball.inner(parameters, other, vector), other)?;
+            add(vector, -ball.inner(parameters, other, vector)?, other)?;
         }
     }
     Ok(())
@@ -76,7 +76,7 @@ impl<'a> Lanczos<'a> {
     pub fn step(&mut self) -> Result<bool> {
         let Some(vector) = self.next.take() else { return Ok(false) };
         let mut image = (self.operator)(&vector)?;
-        let diagonal = self.inner(&vector, &image);
+        let diagonal = self.inner(&vector, &image)?;
         if !diagonal.is_finite() {
             return Err(Error::NonFinite {
                 what: "a product with the Hessian".into(),
@@ -86,7 +86,7 @@ impl<'a> Lanczos<'a> {
         self.basis.push(vector);
         self.diagonal.push(diagonal);
         self.orthogonalise(&mut image)?;
-        let norm = self.ball.norm2(self.parameters, &image);
+        let norm = self.ball.norm2(self.parameters, &image)?;
         let largest = self.diagonal.iter().chain(&self.off_diagonal).fold(0.0_f64, |max, value| max.max(value.abs()));
         if norm <= 10.0 * rounding(self.parameters) * largest || self.basis.len() == self.ball.dimensions() {
             self.off_diagonal.push(0.0);
@@ -105,7 +105,7 @@ impl<'a> Lanczos<'a> {
         }
         let mut fresh = self.ball.random(self.parameters, Noise::Normal, seed)?;
         self.orthogonalise(&mut fresh)?;
-        let norm = self.ball.norm2(self.parameters, &fresh);
+        let norm = self.ball.norm2(self.parameters, &fresh)?;
         if norm > 0.0 {
             scale(&mut fresh, 1.0 / norm)?;
             self.next = Some(fresh);
@@ -117,8 +117,8 @@ impl<'a> Lanczos<'a> {
         orthogonalise(self.ball, self.parameters, &self.basis, vector)
     }
 
-    fn inner(&self, a: &Tensor, b: &Tensor) -> f64 {
-        self.ball.inner(self.parameters, a, b)
+    fn inner(&self, a: &Tensor, b: &Tensor) -> Result<f64> {
+        Ok(self.ball.inner(self.parameters, a, b)?)
     }
 
     /// All eigenvalues of the tridiagonal matrix, ascending.

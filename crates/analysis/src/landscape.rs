@@ -86,8 +86,10 @@ pub fn interpolation(
     let objective = Objective { loss: &options.data.loss, images: Images::Set(&set), monitor };
     let start = copy(excursion.model().buffers().arena())?;
     let (step, drift) = no_grad(|| -> Result<_> {
-        let weights = end.weights.f_sub(excursion.model().parameters().master())?;
-        Ok((weights, end.statistics.f_sub(&start)?))
+        let master = excursion.model().parameters().master();
+        // The other model may live elsewhere.
+        let there = |arena: &Tensor| arena.f_to_device(master.device());
+        Ok((there(&end.weights)?.f_sub(master)?, there(&end.statistics)?.f_sub(&start)?))
     })?;
     let distance = step.f_norm()?.f_double_value(&[])?;
     let t = options.t.values();

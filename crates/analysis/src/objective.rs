@@ -68,7 +68,7 @@ impl Objective<'_> {
         let leaves = parameters.leaves();
         let product = parameters.like()?;
         let parts: Vec<Tensor> =
-            (0..leaves.len()).map(|position| parameters.read_from(vector, position)).collect::<Result<_, _>>()?;
+            (0..leaves.len()).map(|position| parameters.view(vector, position)).collect::<Result<_, _>>()?;
         self.each(|batch, share, outcome| {
             let loss = self.add(model, batch, outcome)?;
             let gradients = Tensor::f_run_backward(&[loss], leaves, true, true)?;

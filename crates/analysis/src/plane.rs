@@ -87,13 +87,12 @@ pub(crate) fn filter_normalised(model: &Model, direction: &Tensor) -> Result<Ten
             continue;
         }
         let rows = |arena: &Tensor| -> Result<Tensor> {
-            Ok(parameters.read_from(arena, position)?.f_view([segment.shape[0], -1])?)
+            Ok(parameters.view(arena, position)?.f_reshape([segment.shape[0], -1])?)
         };
         let norms = |rows: &Tensor| rows.f_norm_scalaropt_dim(2.0, [1i64], true);
-        let (weights, mut own) = (rows(parameters.master())?, rows(direction)?);
+        let (weights, own) = (rows(parameters.master())?, rows(direction)?);
         let factor = norms(&weights)?.f_div(&norms(&own)?)?.f_nan_to_num(0.0, 0.0, 0.0)?;
-        let _ = own.f_mul_(&factor)?;
-        parameters.write_to(&normalised, position, &own.f_view(&segment.shape[..])?)?;
+        parameters.write_to(&normalised, position, &own.f_mul(&factor)?.f_view(&segment.shape[..])?)?;
     }
     Ok(normalised)
 }

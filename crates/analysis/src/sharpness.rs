@@ -221,7 +221,7 @@ impl Measure<'_> {
                 spread,
             }
         });
-        Ok(self.result(clean.loss, clean.accuracy, clean.count, Some(found.slope), points.collect()))
+        self.result(clean.loss, clean.accuracy, clean.count, Some(found.slope), points.collect())
     }
 
     fn groups(&self, set: &EvaluationBatches) -> Result<Sharpness> {
@@ -256,14 +256,21 @@ impl Measure<'_> {
                 spread: Spread::new("groups", &rises),
             }
         });
-        Ok(self.result(loss, mean(&|group| group.clean.accuracy), count, None, points.collect()))
+        self.result(loss, mean(&|group| group.clean.accuracy), count, None, points.collect())
     }
 
-    fn result(&self, loss: f64, accuracy: f64, count: usize, slope: Option<f64>, points: Vec<Point>) -> Sharpness {
+    fn result(
+        &self,
+        loss: f64,
+        accuracy: f64,
+        count: usize,
+        slope: Option<f64>,
+        points: Vec<Point>,
+    ) -> Result<Sharpness> {
         let parameters = self.excursion.model().parameters();
-        let norm = self.ball.norm2(parameters, parameters.master());
+        let norm = self.ball.norm2(parameters, parameters.master())?;
         let dimensions = self.ball.dimensions();
-        Sharpness { loss, accuracy, count, slope, parameters: dimensions, weight_norm: norm, points }
+        Ok(Sharpness { loss, accuracy, count, slope, parameters: dimensions, weight_norm: norm, points })
     }
 
     /// The points found for one set of images, one a radius.
@@ -281,7 +288,7 @@ impl Measure<'_> {
         let (clean, gradient) = objective.gradient(model)?;
         clean.require_finite("at the model's own weights")?;
         let h = self.ball.scaled(model.parameters(), &gradient)?;
-        let slope = self.ball.slope(model.parameters(), &h);
+        let slope = self.ball.slope(model.parameters(), &h)?;
         let reach = |&rho: &f64| search.worst(&clean, &h, rho);
         Ok(Found { slope, reached: self.options.rho.iter().map(reach).collect::<Result<_>>()?, clean })
     }

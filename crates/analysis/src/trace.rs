@@ -35,9 +35,9 @@ pub(crate) fn trace(
     let mut basis: Vec<Tensor> = Vec::with_capacity(sketch);
     for number in 0..sketch {
         let mut image = operator(&signs(number)?)?;
-        let whole = ball.norm2(parameters, &image);
+        let whole = ball.norm2(parameters, &image)?;
         orthogonalise(ball, parameters, &basis, &mut image)?;
-        let fresh = ball.norm2(parameters, &image);
+        let fresh = ball.norm2(parameters, &image)?;
         // Nothing new but rounding: the space holds the operator's range already.
         if fresh > 100.0 * rounding(parameters) * whole {
             scale(&mut image, 1.0 / fresh)?;
@@ -46,12 +46,12 @@ pub(crate) fn trace(
     }
     let mut exact = 0.0;
     for vector in &basis {
-        exact += ball.inner(parameters, vector, &operator(vector)?);
+        exact += ball.inner(parameters, vector, &operator(vector)?)?;
     }
     let rest = (sketch..probes - sketch).map(|number| {
         let mut vector = signs(number)?;
         orthogonalise(ball, parameters, &basis, &mut vector)?;
-        Ok(ball.inner(parameters, &vector, &operator(&vector)?))
+        Ok(ball.inner(parameters, &vector, &operator(&vector)?)?)
     });
     let rest = rest.collect::<Result<Vec<f64>>>()?;
     let count = rest.len();

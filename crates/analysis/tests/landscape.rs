@@ -19,17 +19,19 @@ fn loss(model: &Model, set: &Dataset) -> f64 {
 #[test]
 fn a_line_goes_from_one_model_to_the_other() {
     let set = images(4, 4, 30);
-    let mut model = conv(Dtype::Float64);
-    let other = Model::new(model.spec().clone(), Dtype::Float64, 99).unwrap();
-    // Statistics move along, too.
-    no_grad(|| other.buffers().arena().shallow_clone().f_mul_scalar_(1.5).map(drop)).unwrap();
-    let options = LineOptions { t: Axis { from: -1.0, to: 1.0, points: 5 }, ..Default::default() };
-    let line = quietly(|monitor| interpolation(&mut model, &LineEnd::of(&other).unwrap(), &set, &options, monitor));
-    assert_eq!(line.t, [-1.0, -0.5, 0.0, 0.5, 1.0]);
-    near(line.loss[2], loss(&model, &set), 1e-12);
-    near(line.loss[4], loss(&other, &set), 1e-9);
-    let distance = no_grad(|| (other.parameters().master() - model.parameters().master()).norm());
-    near(line.distance, distance.double_value(&[]), 1e-12);
+    for (dtype, tolerance) in [(Dtype::Float64, 1e-9), (Dtype::BFloat16, 1e-3)] {
+        let mut model = conv(dtype);
+        let other = Model::new(model.spec().clone(), dtype, 99).unwrap();
+        // Statistics move along, too.
+        no_grad(|| other.buffers().arena().shallow_clone().f_mul_scalar_(1.5).map(drop)).unwrap();
+        let options = LineOptions { t: Axis { from: -1.0, to: 1.0, points: 5 }, ..Default::default() };
+        let line = quietly(|monitor| interpolation(&mut model, &LineEnd::of(&other).unwrap(), &set, &options, monitor));
+        assert_eq!(line.t, [-1.0, -0.5, 0.0, 0.5, 1.0]);
+        near(line.loss[2], loss(&model, &set), tolerance);
+        near(line.loss[4], loss(&other, &set), tolerance);
+        let distance = no_grad(|| (other.parameters().master() - model.parameters().master()).norm());
+        near(line.distance, distance.double_value(&[]), 1e-12);
+    }
 }
 
 #[test]

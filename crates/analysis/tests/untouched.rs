@@ -2,84 +2,36 @@
 
 mod common;
 
-use common::{bits, conv, images, linear, quietly};
-use flatmin_analysis::{
-    Axis, CurvatureOptions, DensityOptions, Error, LineEnd, LineOptions, MarginOptions, Method, Monitor, Result,
-    SharpnessOptions, SurfaceOptions, all_layer_margins, curvature, interpolation, sharpness, surface,
-};
-use flatmin_data::Dataset;
-use flatmin_nn::{Dtype, Model, Pass};
+use common::{bits, conv, images, linear, measures, quietly};
+use flatmin_analysis::{Error, LineEnd, LineOptions, Method, Monitor, SharpnessOptions, interpolation, sharpness};
+use flatmin_nn::{Dtype, Engine, Model, Pass};
 use flatmin_optim::{BallConfig, Loss, Optimizer, Perturb, Target, backward};
+use flatmin_torch_ext::cuda::Place;
 use serde_json::json;
-use tch::{Kind, Tensor};
-
-type Measure = Box<dyn Fn(&mut Model, &Dataset, &Monitor<'_>) -> Result<()>>;
-
-fn measures() -> Vec<(&'static str, Measure)> {
-    let by = |method| -> Measure {
-        let options = SharpnessOptions { method, steps: 3, draws: 3, rho: vec![0.1, 0.2], ..Default::default() };
-        Box::new(move |model, set, monitor| sharpness(model, set, &options, monitor).map(drop))
-    };
-    let axis = Axis { from: -1.0, to: 1.0, points: 3 };
-    vec![
-        ("one step", by(Method::OneStep)),
-        ("ascent", by(Method::Ascent)),
-        ("random", by(Method::Random)),
-        (
-            "groups",
-            Box::new(|model, set, monitor| {
-                let options = SharpnessOptions { m: Some(7), steps: 3, ..Default::default() };
-                sharpness(model, set, &options, monitor).map(drop)
-            }),
-        ),
-        (
-            "curvature",
-            Box::new(|model, set, monitor| {
-                let density = Some(DensityOptions { probes: 1, steps: 3, ..DensityOptions::default() });
-                let options = CurvatureOptions { iterations: 4, trace_probes: 2, density, ..Default::default() };
-                curvature(model, set, &options, monitor).map(drop)
-            }),
-        ),
-        (
-            "surface",
-            Box::new(move |model, set, monitor| {
-                surface(model, set, &SurfaceOptions { x: axis, y: axis, ..Default::default() }, monitor).map(drop)
-            }),
-        ),
-        (
-            "line",
-            Box::new(|model, set, monitor| {
-                let other = Model::new(model.spec().clone(), model.dtype(), 99).unwrap();
-                interpolation(model, &LineEnd::of(&other)?, set, &LineOptions::default(), monitor).map(drop)
-            }),
-        ),
-        (
-            "margins",
-            Box::new(|model, set, monitor| {
-                all_layer_margins(model, set, &MarginOptions { steps: 3, ..Default::default() }, monitor).map(drop)
-            }),
-        ),
-    ]
-}
+use tch::{Device, Kind, Tensor};
 
 #[test]
 fn a_model_is_as_it_was_to_the_end_or_stopped_midway() {
     let set = images(4, 4, 30);
-    for dtype in [Dtype::Float32, Dtype::Float64] {
-        for (name, measure) in measures() {
-            let mut model = conv(dtype);
+    let engines = [Engine::Cpu, Engine::Torch(Device::Cpu), Engine::Cuda(Place::twin())];
+    for (engine, dtype) in engines
+        .into_iter()
+        .flat_map(|engine| [Dtype::Float32, Dtype::Float64, Dtype::BFloat16].map(|dtype| (engine, dtype)))
+    {
+        for (name, measure) in measures().into_iter().filter(|(_, measure)| measure.takes(dtype)) {
+            let mut model = conv(dtype).moved(engine).unwrap();
             // Gradients of a custom loop that is under way.
-            let pixels = Tensor::ones([6, 1, 4, 4], (dtype.kind(), tch::Device::Cpu));
-            let target = Target::Classes(Tensor::arange(6, (Kind::Int64, tch::Device::Cpu)).remainder(3));
+            let pixels = Tensor::ones([6, 1, 4, 4], (dtype.kind(), Device::Cpu));
+            let target = Target::Classes(Tensor::arange(6, (Kind::Int64, Device::Cpu)).remainder(3));
             backward(&model, &pixels, &target, &Loss::default(), 1).unwrap();
             let before = bits(&model);
-            quietly(|monitor| measure(&mut model, &set, monitor));
-            assert!(bits(&model) == before && model.is_fused(), "{name}");
+            quietly(|monitor| measure.run(&mut model, &set, monitor));
+            assert!(bits(&model) == before && model.is_fused(), "{name} on {engine:?}");
             let passes = std::cell::Cell::new(0);
             let report = |_| passes.set(passes.get() + 1);
-            let stopped = measure(&mut model, &set, &Monitor::new(&report, &|| passes.get() == 2));
+            let stopped = measure.run(&mut model, &set, &Monitor::new(&report, &|| passes.get() == 2));
             assert!(matches!(stopped, Err(Error::Stopped)), "{name}");
-            assert!(bits(&model) == before && model.is_fused(), "{name}, stopped");
+            assert!(bits(&model) == before && model.is_fused(), "{name} on {engine:?}, stopped");
             assert_eq!(passes.get(), 2, "{name}");
         }
     }
@@ -91,7 +43,7 @@ fn progress_ends_where_it_was_planned() {
     for (name, measure) in measures() {
         let last = std::cell::Cell::new(None);
         let report = |progress| last.set(Some(progress));
-        measure(&mut conv(Dtype::Float64), &set, &Monitor::new(&report, &|| false)).unwrap();
+        measure.run(&mut conv(Dtype::Float64), &set, &Monitor::new(&report, &|| false)).unwrap();
         let progress: flatmin_analysis::Progress = last.get().unwrap();
         assert_eq!(progress.done, progress.total, "{name}");
     }
@@ -102,8 +54,8 @@ fn a_model_between_ascent_and_descent_is_refused() {
     let (mut model, set) = (linear(), images(2, 3, 20));
     let config = json!({"base": {"type": "sgd", "lr": 0.1}, "sharpness": {"rho": 0.1}});
     let mut optimizer = Optimizer::new(&mut model, serde_json::from_value(config).unwrap()).unwrap();
-    let pixels = Tensor::ones([6, 1, 2, 3], (Kind::Double, tch::Device::Cpu));
-    let target = Target::Classes(Tensor::arange(6, (Kind::Int64, tch::Device::Cpu)).remainder(3));
+    let pixels = Tensor::ones([6, 1, 2, 3], (Kind::Double, Device::Cpu));
+    let target = Target::Classes(Tensor::arange(6, (Kind::Int64, Device::Cpu)).remainder(3));
     backward(&model, &pixels, &target, &Loss::default(), 1).unwrap();
     optimizer.ascent_step(&mut model).unwrap();
     let before = bits(&model);

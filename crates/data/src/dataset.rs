@@ -141,6 +141,15 @@ impl Dataset {
         Some((bytes, *white))
     }
 
+    /// Whether its images are bytes of which 255 is white, up to their normalisation.
+    pub(crate) fn has_bytes(&self) -> bool {
+        match &self.store.content {
+            Content::Pixels { pixels: Pixels::U8(_), white, .. } => *white == 255.0,
+            Content::Pixels { .. } => false,
+            Content::Encoded { .. } => true,
+        }
+    }
+
     /// Number of images, at least 1.
     #[allow(clippy::len_without_is_empty)] // a set without images cannot be made
     pub fn len(&self) -> usize {

@@ -117,6 +117,31 @@ impl Loader {
         Ok(Self { core: Arc::new(core), threads, prefetch })
     }
 
+    /// The same batches as bytes, where nothing but their normalisation is lost: not if parts of the images are blanked, which
+    /// comes after it.
+    ///
+    /// # Errors
+    /// None that [`Self::new`] has not told.
+    pub fn as_bytes(&self) -> Result<Option<Self>> {
+        let Core { set, writer, batch_size, batches, shuffle, seed, format, .. } = &*self.core;
+        let transform = &writer.transform;
+        let blanks = transform.erasing.is_some() || transform.cutout.is_some();
+        if !set.has_bytes() || blanks || *format == Format::U8 {
+            return Ok(None);
+        }
+        let core = Core {
+            writer: Writer::new(transform, Format::U8, set)?,
+            set: set.clone(),
+            format: Format::U8,
+            pool: Pool::new(self.prefetch + self.threads + 1),
+            batch_size: *batch_size,
+            batches: *batches,
+            shuffle: *shuffle,
+            seed: *seed,
+        };
+        Ok(Some(Self { core: Arc::new(core), threads: self.threads, prefetch: self.prefetch }))
+    }
+
     /// Batches an epoch, at least 1.
     #[allow(clippy::len_without_is_empty)] // a loader without batches cannot be made
     pub fn len(&self) -> usize {
@@ -139,6 +164,11 @@ impl Loader {
     /// What is done to each image.
     pub fn transform(&self) -> &Transform {
         &self.core.writer.transform
+    }
+
+    /// Of the pixels.
+    pub fn format(&self) -> Format {
+        self.core.format
     }
 
     /// What fixes order and augmentation.

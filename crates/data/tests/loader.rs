@@ -4,7 +4,8 @@ mod common;
 
 use common::hash;
 use flatmin_data::{
-    ArrayOptions, Batch, Crop, Dataset, Format, ImageShape, Images, Loader, LoaderOptions, Pixels, Transform, digits,
+    ArrayOptions, Batch, Crop, Dataset, Format, ImageShape, Images, Loader, LoaderOptions, Pixels, RandomErasing,
+    Transform, digits,
 };
 
 fn options(set: &Dataset, threads: usize) -> LoaderOptions {
@@ -202,4 +203,42 @@ fn bad_options_are_refused_by_name() {
     refuse("prefetch", &|o| o.prefetch = usize::MAX);
     refuse("padCrop", &|o| o.transform.crop = Crop::Pad(8));
     refuse("normalization.std", &|o| o.transform.normalization.std[0] = 0.0);
+}
+
+/// A set of colours, of which 255 is white.
+fn colours() -> Dataset {
+    let shape = ImageShape { height: 6, width: 5, channels: 3 };
+    let pixels = (0..40 * shape.elements()).map(|index| (index * 37 % 251) as u8).collect();
+    Dataset::from_arrays(Pixels::U8(pixels), shape, vec![0; 40], ArrayOptions::default()).unwrap()
+}
+
+#[test]
+fn bytes_that_are_normalised_later_are_the_same_batches() {
+    let set = colours();
+    let normalised = Loader::new(set.clone(), options(&set, 1)).unwrap();
+    let bytes = normalised.as_bytes().unwrap().unwrap();
+    assert_eq!(bytes.format(), Format::U8);
+    let (gain, bias) = set.normalization().gain_and_bias(255.0);
+    for (expected, found) in normalised.epoch(2, 0).zip(bytes.epoch(2, 0)) {
+        let (expected, found) = (expected.unwrap(), found.unwrap());
+        let Images::U8(values) = found.images else { panic!("no bytes") };
+        let values = values.iter().enumerate().map(|(at, &value)| f32::from(value) * gain[at % 3] + bias[at % 3]);
+        assert_eq!((expected.images, expected.labels), (Images::F32(values.collect()), found.labels));
+    }
+}
+
+#[test]
+fn batches_that_are_no_bytes_are_not_made_such() {
+    let bytes = |set: Dataset, change: &dyn Fn(&mut LoaderOptions)| {
+        let mut options = options(&set, 0);
+        change(&mut options);
+        Loader::new(set, options).unwrap().as_bytes().unwrap().is_some()
+    };
+    assert!(bytes(colours(), &|_| ()));
+    // What is blanked has the mean, which is no byte.
+    assert!(!bytes(colours(), &|options| options.transform.cutout = Some(2)));
+    assert!(!bytes(colours(), &|options| options.transform.erasing = Some(RandomErasing::default())));
+    assert!(!bytes(colours(), &|options| options.format = Format::U8));
+    // 16 is white.
+    assert!(!bytes(digits().unwrap(), &|_| ()));
 }

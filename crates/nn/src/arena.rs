@@ -223,17 +223,6 @@ impl ParameterArena {
         self.engine
     }
 
-    /// For what is computed by kernels of our own alone.
-    ///
-    /// # Errors
-    /// `ERR_FLATMIN_DEVICE` for another engine.
-    pub fn require_cpu(&self, what: &str) -> Result<()> {
-        match self.engine {
-            Engine::Cpu => Ok(()),
-            engine => Err(Error::device(what, engine.device(), "the CPU: load its weights into a model there")),
-        }
-    }
-
     /// Elements of an arena, the gaps of the alignment included.
     pub fn len(&self) -> usize {
         self.memory.master.numel()
@@ -321,9 +310,14 @@ impl ParameterArena {
         self.read_from(&self.memory.master, position)
     }
 
-    /// A copy of a parameter's segment of any arena with these offsets, in PyTorch's layout, on the CPU.
+    /// A parameter's segment of any arena with these offsets, in PyTorch's layout.
+    pub fn view(&self, arena: &Tensor, position: usize) -> Result<Tensor> {
+        self.segments[position].view_of(arena)
+    }
+
+    /// A copy of [`Self::view`] on the CPU.
     pub fn read_from(&self, arena: &Tensor, position: usize) -> Result<Tensor> {
-        let view = self.segments[position].view_of(arena)?;
+        let view = self.view(arena, position)?;
         let mut copy = Tensor::f_empty(view.size(), (arena.kind(), Device::Cpu))?;
         copy.f_copy_(&view)?;
         Ok(copy)
@@ -373,6 +367,16 @@ impl ParameterArena {
     pub fn sync_working(&mut self) -> Result<()> {
         self.stand(Standing::Master)?;
         (0..self.segments.len()).try_for_each(|position| self.sync(position))
+    }
+
+    /// Lets the network read the numbers of an arena with these offsets, rounded where it reads 16 bits; the master stays.
+    pub fn show(&self, arena: &Tensor) -> Result<()> {
+        self.stand(Standing::Working)?;
+        for (leaf, segment) in self.memory.leaves.iter().zip(&self.segments) {
+            let numbers = segment.view_of(arena)?;
+            no_grad(|| leaf.f_detach()?.f_copy_(&numbers))?;
+        }
+        Ok(())
     }
 
     fn sync(&self, position: usize) -> Result<()> {

@@ -102,7 +102,8 @@ impl BindingModel {
 
     #[napi(
         ts_args_type = "dataset: BindingDataset, options?: { batchSize?: number, loss?: object, metrics?: string[], \
-                        limit?: number, normalization?: { mean: number[], std: number[] }, loaderThreads?: number }",
+                        limit?: number, mirror?: boolean, normalization?: { mean: number[], std: number[] }, \
+                        loaderThreads?: number }",
         ts_return_type = "Promise<{ count: number, loss: number, accuracy: number, top5: number, ece?: number, \
                           confusionMatrix?: number[][] }>"
     )]

@@ -11,7 +11,7 @@ use tch::{Device, Tensor, no_grad};
 use crate::ascent::{Ball, worst};
 use crate::config::{BallConfig, PNorm};
 use crate::error::{Error, Result};
-use crate::kernels::{self, Displacement, Metric, own};
+use crate::kernels::{self, Displacement, Metric};
 use crate::mix::Mix;
 use crate::sam::{Layouts, Place};
 
@@ -36,7 +36,7 @@ pub struct Neighbourhood {
 impl Neighbourhood {
     /// # Errors
     /// `ERR_FLATMIN_OPTION` for an option out of range, or options that perturb no parameter; `ERR_FLATMIN_DTYPE` for a
-    /// model that computes in 16 bits, `ERR_FLATMIN_DEVICE` for one that is not on the CPU.
+    /// model that computes in 16 bits.
     pub fn new(config: &BallConfig, parameters: &ParameterArena) -> Result<Self> {
         config.validate()?;
         if parameters.dtype().is_half() {
@@ -46,7 +46,6 @@ impl Neighbourhood {
             );
             return Err(flatmin_nn::Error::dtype("a model that is measured", found, expected).into());
         }
-        parameters.require_cpu("a model that is measured")?;
         let places = vec![Place { group: 0, perturbed: true }; parameters.segments().len()];
         let Layouts { layout, flat, filter_scales } = Layouts::new(config, parameters, &places)?;
         if layout.segments().iter().all(|segment| !segment.perturbed) {
@@ -58,7 +57,7 @@ impl Neighbourhood {
         }
         let ball = Self { p: config.p, eta: config.eta, layout, flat, filter_scales };
         // The filters' norms come with those of any direction.
-        own::norms(ball.metric(), parameters, &Mix::of_arena(parameters.master()));
+        kernels::norms(ball.metric(), parameters, &Mix::of_arena(parameters.master()))?;
         Ok(ball)
     }
 
@@ -96,22 +95,31 @@ impl Neighbourhood {
     /// T_w x: a gradient with respect to u from one with respect to w.
     pub fn scaled(&self, parameters: &ParameterArena, x: &Tensor) -> Result<Tensor> {
         let scaled = parameters.like()?;
-        own::displace(self.metric(), parameters, &Mix::of_arena(x), Shape::Linear, &[1.0], &scaled);
+        kernels::displace(self.metric(), parameters, &Mix::of_arena(x), Shape::Linear, &[1.0], &scaled)?;
         Ok(scaled)
     }
 
     /// norm_p(u).
-    pub fn norm(&self, parameters: &ParameterArena, u: &Tensor) -> f64 {
+    ///
+    /// # Errors
+    /// If libtorch fails.
+    pub fn norm(&self, parameters: &ParameterArena, u: &Tensor) -> Result<f64> {
         self.norm_of(parameters, u, self.p)
     }
 
     /// norm2(x) over the perturbed parameters.
-    pub fn norm2(&self, parameters: &ParameterArena, x: &Tensor) -> f64 {
-        self.plain_norms(parameters, x).scaled
+    ///
+    /// # Errors
+    /// If libtorch fails.
+    pub fn norm2(&self, parameters: &ParameterArena, x: &Tensor) -> Result<f64> {
+        Ok(self.plain_norms(parameters, x)?.scaled)
     }
 
     /// norm_q(h) of a gradient h with respect to u, 1/p + 1/q = 1: the rise of the loss to first order over a radius of 1.
-    pub fn slope(&self, parameters: &ParameterArena, h: &Tensor) -> f64 {
+    ///
+    /// # Errors
+    /// If libtorch fails.
+    pub fn slope(&self, parameters: &ParameterArena, h: &Tensor) -> Result<f64> {
         let dual = match self.p {
             PNorm::Infinite(_) => PNorm::Finite(1.0),
             PNorm::Finite(p) => PNorm::Finite(p / (p - 1.0)),
@@ -119,21 +127,21 @@ impl Neighbourhood {
         self.norm_of(parameters, h, dual)
     }
 
-    fn norm_of(&self, parameters: &ParameterArena, x: &Tensor, p: PNorm) -> f64 {
-        let norms = self.plain_norms(parameters, x);
-        match p {
+    fn norm_of(&self, parameters: &ParameterArena, x: &Tensor, p: PNorm) -> Result<f64> {
+        let norms = self.plain_norms(parameters, x)?;
+        Ok(match p {
             PNorm::Finite(2.0) => norms.scaled,
             _ if !norms.is_finite() => f64::NAN,
-            PNorm::Infinite(_) => own::dual_norm(self.flat_metric(), parameters, &Mix::of_arena(x), 1.0).largest,
+            PNorm::Infinite(_) => kernels::dual_norm(self.flat_metric(), parameters, &Mix::of_arena(x), 1.0)?.largest,
             PNorm::Finite(p) => {
-                let norm = own::dual_norm(self.flat_metric(), parameters, &Mix::of_arena(x), p);
+                let norm = kernels::dual_norm(self.flat_metric(), parameters, &Mix::of_arena(x), p)?;
                 norm.largest * norm.relative
             }
-        }
+        })
     }
 
-    fn plain_norms(&self, parameters: &ParameterArena, x: &Tensor) -> GradientNorms {
-        own::norms(self.flat_metric(), parameters, &Mix::of_arena(x))
+    fn plain_norms(&self, parameters: &ParameterArena, x: &Tensor) -> Result<GradientNorms> {
+        kernels::norms(self.flat_metric(), parameters, &Mix::of_arena(x))
     }
 
     /// u += the step of norm_p `length` that raises the loss most, to first order, where its gradient is h.
@@ -143,9 +151,8 @@ impl Neighbourhood {
     pub fn climb(&self, parameters: &ParameterArena, u: &Tensor, h: &Tensor, length: f64) -> Result<()> {
         let (metric, direction) = (self.flat_metric(), Mix::of_arena(h));
         let ball = Ball { p: self.p, guard: 0.0, radii: &[length] };
-        let (shape, coefficients) = worst(metric, parameters, &ball, &direction, self.plain_norms(parameters, h))?;
-        own::displace(metric, parameters, &direction, shape, &coefficients, u);
-        Ok(())
+        let (shape, coefficients) = worst(metric, parameters, &ball, &direction, self.plain_norms(parameters, h)?)?;
+        kernels::displace(metric, parameters, &direction, shape, &coefficients, u)
     }
 
     /// Brings u back into the ball: to its nearest point for p = 2 and infinity, straight towards 0 for other norms.
@@ -154,14 +161,14 @@ impl Neighbourhood {
             let _ = u.f_clamp_(-rho, rho)?;
             return Ok(());
         }
-        let norm = self.norm(parameters, u);
+        let norm = self.norm(parameters, u)?;
         if norm > rho {
             let _ = u.f_mul_scalar_(rho / norm)?;
         }
         Ok(())
     }
 
-    /// A direction drawn by seed; of norm_p 1 unless it is made of signs.
+    /// A direction drawn by seed, the same on any device; of norm_p 1 unless it is made of signs.
     pub fn random(&self, parameters: &ParameterArena, noise: Noise, seed: u64) -> Result<Tensor> {
         // Neighbouring seeds give unrelated streams.
         let generator = Generator::new(split_mix(seed, 0))?;
@@ -173,17 +180,21 @@ impl Neighbourhood {
                 values = no_grad(|| values.f_mul_scalar(2.0)?.f_sub_scalar(1.0))?;
             }
         }
+        let values = values.f_to_device(parameters.master().device())?;
         // Not all of it is perturbed, and an arena has gaps.
         let mut direction = parameters.like()?;
-        own::displace(self.flat_metric(), parameters, &Mix::of_arena(&values), Shape::Linear, &[1.0], &direction);
+        kernels::displace(self.flat_metric(), parameters, &Mix::of_arena(&values), Shape::Linear, &[1.0], &direction)?;
         if noise == Noise::Normal {
-            let _ = direction.f_mul_scalar_(1.0 / self.norm(parameters, &direction))?;
+            let _ = direction.f_mul_scalar_(1.0 / self.norm(parameters, &direction)?)?;
         }
         Ok(direction)
     }
 
     /// <a, b>.
-    pub fn inner(&self, parameters: &ParameterArena, a: &Tensor, b: &Tensor) -> f64 {
-        own::products(&self.flat, parameters, &Mix::of_arena(a), &Mix::of_arena(b)).ab
+    ///
+    /// # Errors
+    /// If libtorch fails.
+    pub fn inner(&self, parameters: &ParameterArena, a: &Tensor, b: &Tensor) -> Result<f64> {
+        Ok(kernels::products(&self.flat, parameters, &Mix::of_arena(a), &Mix::of_arena(b))?.ab)
     }
 }

@@ -1,11 +1,10 @@
 //! The averaged weights of a run: when they are taken from the model, and their batch-norm statistics before they are used.
 
-use flatmin_data::Loader;
 use flatmin_nn::Model;
 use flatmin_optim::Averaging;
 
-use crate::batch::input_tensor;
 use crate::error::Result;
+use crate::input::Source;
 use crate::seed::mask_seed;
 
 /// An average and the plan of the run that it belongs to.
@@ -27,21 +26,28 @@ impl Averaged {
     /// Makes the average ready for passes. If weights were taken since its statistics were last estimated, they are: over
     /// the training batches of an epoch, as drawn for training but not mixed. Gives up when `interrupted` says so between
     /// two batches.
-    pub fn prepare(&mut self, loader: &Loader, epoch: u64, seed: u64, interrupted: &dyn Fn() -> bool) -> Result<()> {
-        self.averaging.sync()?;
-        let Some(model) = self.averaging.model().filter(|_| self.averaging.count().stale) else { return Ok(()) };
-        let (shape, input) = (loader.dataset().shape(), model.input_options());
-        self.averaging.start_statistics();
-        for (number, batch) in loader.epoch(epoch, 0).enumerate() {
+    pub fn prepare(
+        &mut self,
+        source: &mut Source,
+        epoch: u64,
+        seed: u64,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<()> {
+        let averaging = &mut self.averaging;
+        averaging.sync()?;
+        let Some(model) = averaging.model().filter(|_| averaging.count().stale) else { return Ok(()) };
+        let (kind, _) = model.input_options();
+        averaging.start_statistics();
+        let whole = source.show(epoch, |number, images| {
             if interrupted() {
-                return Ok(());
+                return Ok(false);
             }
-            let batch = batch?;
-            let images = input_tensor(&batch.images, shape, input)?;
-            self.averaging.observe(&images, mask_seed(seed, number as u64))?;
-            loader.recycle(batch);
+            averaging.observe(&images.f_to_kind(kind)?, mask_seed(seed, number))?;
+            Ok(true)
+        })?;
+        if whole {
+            averaging.finish_statistics();
         }
-        self.averaging.finish_statistics();
         Ok(())
     }
 }

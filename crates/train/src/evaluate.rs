@@ -1,15 +1,20 @@
 //! Measures a model on a data set: loss and metrics, with running statistics and no gradients.
 
-use flatmin_data::{Dataset, ImageShape, Loader, LoaderOptions, Transform};
+use std::cell::RefCell;
+
+use flatmin_data::{Batch, Dataset, Loader, LoaderOptions, Transform};
 use flatmin_nn::{Model, Pass};
 use flatmin_optim::{Loss, Target};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use crate::batch::{class_tensor, input_tensor};
+use crate::batch::class_tensor;
+use crate::carrier::{Carrier, loader_for};
 use crate::error::{Error, Result};
+use crate::input::Input;
 use crate::metrics::{Accumulator, Evaluation, Metric};
 use crate::normalize::{Normalization, for_data, input_normalization};
+use crate::resident::Resident;
 
 /// How to evaluate. All fields have a default.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -23,6 +28,8 @@ pub struct EvaluateOptions {
     pub metrics: Vec<Metric>,
     /// Only the first so many images. Default: all.
     pub limit: Option<usize>,
+    /// Whether the logits of an image are the mean of its own and of its mirror's, left to right. Default false.
+    pub mirror: bool,
     /// Default: the model's, or, if it has none, the data set's.
     pub normalization: Option<Normalization>,
     /// Default: 1 for images in memory, one a core for files.
@@ -36,6 +43,7 @@ impl Default for EvaluateOptions {
             loss: Loss::default(),
             metrics: Vec::new(),
             limit: None,
+            mirror: false,
             normalization: None,
             loader_threads: None,
         }
@@ -52,7 +60,19 @@ pub fn evaluate(
     options: &EvaluateOptions,
     interrupted: &dyn Fn() -> bool,
 ) -> Result<Option<Evaluation>> {
-    let batches = EvaluationBatches::new(model, dataset, options)?;
+    evaluate_batches(model, &EvaluationBatches::new(model, dataset, options)?, options, interrupted)
+}
+
+/// As [`evaluate`], on batches that were made with these options for this model or one like it.
+///
+/// # Errors
+/// If libtorch fails, or images cannot be read.
+pub fn evaluate_batches(
+    model: &Model,
+    batches: &EvaluationBatches,
+    options: &EvaluateOptions,
+    interrupted: &dyn Fn() -> bool,
+) -> Result<Option<Evaluation>> {
     let classes = model.spec().num_classes as usize;
     let mut sums = Accumulator::new(classes, &options.metrics);
     for batch in batches.iter() {
@@ -61,7 +81,7 @@ pub fn evaluate(
         }
         let EvaluationBatch { images, target, labels } = batch?;
         let (logits, loss) = no_grad(|| -> Result<(Tensor, Tensor)> {
-            let logits = model.forward(&images, Pass::Eval)?;
+            let logits = logits_of(model, &images, options.mirror)?;
             let loss = options.loss.apply(&logits, &target)?;
             Ok((logits, loss))
         })?;
@@ -71,10 +91,21 @@ pub fn evaluate(
     Ok(Some(sums.finish()))
 }
 
+fn logits_of(model: &Model, images: &Tensor, mirror: bool) -> Result<Tensor> {
+    let logits = model.forward(images, Pass::Eval)?;
+    if !mirror {
+        return Ok(logits);
+    }
+    let mirrored = model.forward(&images.f_flip([3])?, Pass::Eval)?;
+    Ok(logits.f_add(&mirrored)?.f_mul_scalar(0.5)?)
+}
+
 /// The images of a data set as a model reads them, in order and never changed, as often as they are asked for.
 pub struct EvaluationBatches {
     loader: Loader,
-    shape: ImageShape,
+    /// Reads the images in place of the loader.
+    resident: Option<RefCell<Resident>>,
+    carrier: Carrier,
     input: (Kind, Device),
 }
 
@@ -101,7 +132,6 @@ impl EvaluationBatches {
             Some(limit) => dataset.take(limit)?,
             None => dataset.clone(),
         };
-        let shape = dataset.shape();
         let threads = options.loader_threads.unwrap_or_else(|| dataset.suggested_threads());
         let loader = Loader::new(
             dataset,
@@ -111,7 +141,15 @@ impl EvaluationBatches {
                 ..LoaderOptions::new(Transform::plain(normalization))
             },
         )?;
-        Ok(Self { loader, shape, input: model.input_options() })
+        let engine = model.engine();
+        let resident = Resident::new(engine, &loader)?.map(RefCell::new);
+        let loader = loader_for(engine, loader)?;
+        Ok(Self { resident, carrier: Carrier::new(engine, &loader)?, loader, input: model.input_options() })
+    }
+
+    /// Whether the images lie on the model's device.
+    pub fn is_resident(&self) -> bool {
+        self.resident.is_some()
     }
 
     /// Images of all batches together.
@@ -119,15 +157,26 @@ impl EvaluationBatches {
         self.loader.dataset().len()
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = Result<EvaluationBatch>> + '_ {
-        self.loader.epoch(0, 0).map(|batch| {
-            let mut batch = batch?;
-            let images = input_tensor(&batch.images, self.shape, self.input)?;
-            let target = Target::Classes(class_tensor(&batch)?).on(self.input.1)?;
-            let labels = std::mem::take(&mut batch.labels);
-            self.loader.recycle(batch);
-            Ok(EvaluationBatch { images, target, labels })
-        })
+    pub fn iter(&self) -> Box<dyn Iterator<Item = Result<EvaluationBatch>> + '_> {
+        match &self.resident {
+            Some(resident) => Box::new((0..self.loader.len()).map(|number| self.of_resident(resident, number))),
+            None => Box::new(self.loader.epoch(0, 0).map(|batch| self.of_loader(batch?))),
+        }
+    }
+
+    fn of_resident(&self, resident: &RefCell<Resident>, number: usize) -> Result<EvaluationBatch> {
+        let Input { images, target, count } = resident.borrow_mut().batch(&self.loader, (0, number as u64))?;
+        let labels = self.loader.dataset().labels().iter().skip(number * self.loader.batch_size());
+        let labels = labels.take(count as usize).map(|&label| i64::from(label)).collect();
+        Ok(EvaluationBatch { images: images.f_to_kind(self.input.0)?, target, labels })
+    }
+
+    fn of_loader(&self, mut batch: Batch) -> Result<EvaluationBatch> {
+        let images = self.carrier.bring(&batch.images, self.loader.dataset().shape())?.f_to_kind(self.input.0)?;
+        let target = Target::Classes(class_tensor(&batch)?).on(self.input.1)?;
+        let labels = std::mem::take(&mut batch.labels);
+        self.loader.recycle(batch);
+        Ok(EvaluationBatch { images, target, labels })
     }
 }
 

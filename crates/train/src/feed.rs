@@ -4,11 +4,13 @@
 use std::ops::Range;
 
 use flatmin_data::{Batch, BatchIter, Dataset, Format, ImageShape, Loader, LoaderOptions};
+use flatmin_nn::Engine;
 use flatmin_optim::Target;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
 use crate::batch::{class_tensor, image_tensor};
+use crate::carrier::loader_for;
 use crate::config::Augment;
 use crate::error::{Error, Result};
 use crate::mix::Mixer;
@@ -119,6 +121,17 @@ impl Feed {
             (epoch, number) = (epoch + 1, 0);
         }
         Ok(Self { stages, mixer, kind: config.dtype.kind(), end, epoch, number, ahead: None })
+    }
+
+    /// Lets loaders read as suits an engine, before anything is read: images may then be bytes that are still to be normalised.
+    ///
+    /// # Errors
+    /// None that [`Self::new`] has not told.
+    pub fn prepare_for(&mut self, engine: Engine) -> Result<()> {
+        for stage in std::mem::take(&mut self.stages) {
+            self.stages.push(Stage { loader: loader_for(engine, stage.loader)?, ..stage });
+        }
+        Ok(())
     }
 
     /// Batches an epoch, at least 1.

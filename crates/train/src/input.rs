@@ -1,18 +1,17 @@
 //! Where the batches of a run come from: the loader's threads, or a set that lies on the device as bytes. Either way they are the
 //! same ones, bit for bit. What the loader made is copied to a GPU while the step before computes.
 
-use flatmin_data::{Crop, ImageShape, Loader, Transform};
-use flatmin_nn::{Engine, cuda_library};
+use flatmin_data::ImageShape;
+use flatmin_nn::Engine;
 use flatmin_optim::Target;
-use flatmin_torch_ext::cuda::{self, Augmentation, Images, Place, Upload, Uploader};
-use tch::{Kind, Tensor};
+use flatmin_torch_ext::cuda::Upload;
+use tch::Tensor;
 
-use crate::batch::{as_images, class_tensor, upload};
+use crate::batch::class_tensor;
+use crate::carrier::Carrier;
 use crate::error::Result;
 use crate::feed::Feed;
-
-/// Bytes of a set that is kept on the device.
-const LARGEST: usize = 1 << 30;
+use crate::resident::Resident;
 
 /// A batch on the device of the model.
 pub struct Input {
@@ -26,7 +25,7 @@ pub struct Source {
     feed: Feed,
     /// Reads the images in place of the feed's threads.
     resident: Option<Resident>,
-    uploader: Uploader,
+    carrier: Carrier,
     /// Whether the batch after the one that is handed out is already asked for.
     looks_ahead: bool,
     /// That batch. An error waits until its turn has come.
@@ -45,21 +44,17 @@ impl Source {
     ///
     /// # Errors
     /// If there is no memory, or the device has no stream for copies.
-    pub fn new(feed: Feed, engine: Engine) -> Result<Self> {
+    pub fn new(mut feed: Feed, engine: Engine) -> Result<Self> {
         let resident = Resident::new(engine, feed.loader(0))?;
-        let uploader = Uploader::new(engine.device(), cuda_library())?;
-        Ok(Self { feed, resident, uploader, looks_ahead: matches!(engine, Engine::Cuda(_)), ahead: None })
+        feed.prepare_for(engine)?;
+        let carrier = Carrier::new(engine, feed.loader(0))?;
+        Ok(Self { feed, resident, carrier, looks_ahead: matches!(engine, Engine::Cuda(_)), ahead: None })
     }
 
     /// Batches an epoch, at least 1.
     #[allow(clippy::len_without_is_empty)] // a source without batches cannot be made
     pub fn len(&self) -> usize {
         self.feed.len()
-    }
-
-    /// What reads the images of this epoch.
-    pub fn loader(&self, epoch: u64) -> &Loader {
-        self.feed.loader(epoch)
     }
 
     /// Shape of the images in this epoch.
@@ -80,15 +75,39 @@ impl Source {
         }
         let Some(Sent { images, labels, at }) = next.transpose()? else { return Ok(None) };
         let count = labels.numel() as u64;
-        let images = as_images(self.uploader.end(images)?, self.feed.shape(at.0))?;
+        let images = self.carrier.end(images, self.feed.shape(at.0))?;
         let (images, target) = self.feed.mix(images, Target::Classes(labels), at)?;
         Ok(Some(Input { images, target, count }))
+    }
+
+    /// Hands `body` the images of an epoch as they are drawn for training but not mixed, with the number of their batch, until it
+    /// says no; whether it never did.
+    pub fn show(&mut self, epoch: u64, mut body: impl FnMut(u64, Tensor) -> Result<bool>) -> Result<bool> {
+        let Self { feed, resident, carrier, .. } = self;
+        let loader = feed.loader(epoch);
+        if let Some(resident) = resident {
+            for number in 0..loader.len() as u64 {
+                if !body(number, resident.batch(loader, (epoch, number))?.images)? {
+                    return Ok(false);
+                }
+            }
+            return Ok(true);
+        }
+        for (number, batch) in loader.epoch(epoch, 0).enumerate() {
+            let batch = batch?;
+            let images = carrier.bring(&batch.images, loader.dataset().shape())?;
+            loader.recycle(batch);
+            if !body(number as u64, images)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn send(&mut self) -> Option<Result<Sent>> {
         let loaded = self.feed.next()?;
         Some(loaded.and_then(|loaded| {
-            let (images, labels) = (upload(&self.uploader, &loaded.batch.images)?, class_tensor(&loaded.batch)?);
+            let (images, labels) = (self.carrier.begin(&loaded.batch.images)?, class_tensor(&loaded.batch)?);
             let at = (loaded.epoch, loaded.number as u64);
             self.feed.recycle(loaded);
             Ok(Sent { images, labels, at })
@@ -96,75 +115,15 @@ impl Source {
     }
 }
 
-/// A set of small images on the device, with the augmentation that the kernel there knows.
-struct Resident {
-    place: Place,
-    images: Images,
-    feed: cuda::Feed,
-    augmentation: Augmentation,
-    /// Epoch and number of the batch that the feed shows next.
-    next: Option<(u64, u64)>,
-}
-
-impl Resident {
-    /// None where the device has no such kernel, or where the set or what is done to its images is something else.
-    ///
-    /// # Errors
-    /// If there is no memory.
-    fn new(engine: Engine, loader: &Loader) -> Result<Option<Self>> {
-        let transform = loader.transform();
-        let (Engine::Cuda(place), Some(augmentation)) = (engine, known(transform)) else { return Ok(None) };
-        let (set, shape) = (loader.dataset(), loader.dataset().shape());
-        if shape.channels > 4 || set.len() * shape.elements() > LARGEST {
-            return Ok(None);
-        }
-        let Some((bytes, white)) = set.bytes() else { return Ok(None) };
-        let sizes = [set.len(), shape.height, shape.width, shape.channels].map(|size| size as i64);
-        let labels: Vec<i64> = set.labels().iter().map(|&label| i64::from(label)).collect();
-        let (gain, bias) = transform.normalization.gain_and_bias(white);
-        let pixels = Tensor::f_from_slice(&bytes)?.f_view(sizes)?;
-        let images = Images::new(&place, &pixels, &Tensor::f_from_slice(&labels)?, &gain, &bias)?;
-        let feed = cuda::Feed::new(&place, set.len(), loader.seed())?;
-        Ok(Some(Self { place, images, feed, augmentation, next: None }))
-    }
-
-    fn batch(&mut self, loader: &Loader, (epoch, number): (u64, u64)) -> Result<Input> {
-        let first = number as usize * loader.batch_size();
-        if self.next != Some((epoch, number)) {
-            let order: Vec<i32> = loader.order(epoch).into_iter().map(|position| position as i32).collect();
-            self.feed.begin(epoch, first, &Tensor::f_from_slice(&order)?)?;
-        }
-        let count = loader.batch_size().min(self.images.len() - first) as i64;
-        let [height, width, channels] = self.images.shape().map(|size| size as i64);
-        let device = self.place.device();
-        let images = Tensor::f_empty([count, height, width, channels], (Kind::Float, device))?;
-        let labels = Tensor::f_empty([count], (Kind::Int64, device))?;
-        self.images.next_batch(&self.place, &mut self.feed, self.augmentation, &images, &labels)?;
-        let images = images.f_permute([0, 3, 1, 2])?;
-        self.next = (number + 1 < loader.len() as u64).then_some((epoch, number + 1));
-        Ok(Input { images, target: Target::Classes(labels), count: count as u64 })
-    }
-}
-
-/// The transform as the kernel takes it, if it is no more than that.
-fn known(transform: &Transform) -> Option<Augmentation> {
-    let Transform { crop, flip, color_jitter, policy, erasing, cutout, .. } = transform;
-    let padding = match crop {
-        Crop::Centre => 0,
-        Crop::Pad(padding) => *padding,
-        Crop::Resized(_) => return None,
-    };
-    let plain = color_jitter.is_none() && policy.is_none() && erasing.is_none();
-    plain.then_some(Augmentation { padding, flip: *flip, cutout: cutout.unwrap_or(0) })
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Cursor;
 
-    use flatmin_data::{ArrayOptions, Dataset, EncodedImages, EncodedOptions, Frame, Pixels, digits};
+    use flatmin_data::{ArrayOptions, Dataset, EncodedImages, EncodedOptions, Format, Frame, Pixels, digits};
+    use flatmin_torch_ext::cuda::Place;
     use image::{ImageFormat, Rgb, RgbImage};
-    use serde_json::json;
+    use serde_json::{Value, json};
+    use tch::Device;
 
     use super::*;
     use crate::feed::FeedConfig;
@@ -231,9 +190,13 @@ mod tests {
     }
 
     fn pictures(engine: Engine, broken: usize) -> Source {
+        augmented(engine, broken, json!({ "mixup": 0.5 }))
+    }
+
+    fn augmented(engine: Engine, broken: usize, augment: Value) -> Source {
         let options = EncodedOptions { frame: Frame::square(8), ..EncodedOptions::default() };
         let set = Dataset::from_encoded(Pictures { broken }, vec![0, 1, 2, 3, 4, 5, 6], options).unwrap();
-        let config = serde_json::from_value(json!({ "batchSize": 2, "augment": { "mixup": 0.5 } })).unwrap();
+        let config = serde_json::from_value(json!({ "batchSize": 2, "augment": augment })).unwrap();
         Source::new(Feed::new(vec![(0, set)], &config, 0..2, 0).unwrap(), engine).unwrap()
     }
 
@@ -258,6 +221,50 @@ mod tests {
             assert!(source.next((number / 4, number % 4)).unwrap().is_some());
         }
         assert!(source.next((2, 0)).unwrap().is_none());
+    }
+
+    #[test]
+    fn images_go_to_a_device_as_bytes_and_arrive_as_the_loaders() {
+        let crop = json!({ "resizedCrop": {}, "flip": true, "colorJitter": { "brightness": 0.4 } });
+        let blanked = json!({ "erasing": {} });
+        for (augment, as_bytes) in [(crop, true), (json!({ "mixup": 0.5 }), true), (blanked, false)] {
+            let own = batches(augmented(Engine::Cpu, 7, augment.clone()));
+            for engine in [Engine::Torch(Device::Cpu), Engine::Cuda(Place::twin())] {
+                let source = augmented(engine, 7, augment.clone());
+                assert_eq!(source.feed.loader(0).format() == Format::U8, as_bytes, "{augment}");
+                assert_eq!(own, batches(source), "{augment}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_epoch_is_shown_once_more_unmixed_without_moving_on() {
+        let twin = Engine::Cuda(Place::twin());
+        let config = json!({"batchSize": 10, "shuffle": true, "seed": 11, "augment": {"padCrop": 2, "flip": true}});
+        let config = serde_json::from_value(config).unwrap();
+        let sources = [
+            [Engine::Cpu, twin].map(|engine| source(&colours(), &config, 0, engine)),
+            [Engine::Cpu, twin].map(|engine| augmented(engine, 7, json!({ "flip": true, "mixup": 0.5 }))),
+        ];
+        for [mut own, mut twin] in sources {
+            let shown = |source: &mut Source, most: u64| {
+                let mut images = Vec::new();
+                let whole = source.show(1, |number, batch| {
+                    assert_eq!(number, images.len() as u64);
+                    images.push(batch.copy());
+                    Ok(number + 1 < most)
+                });
+                (whole.unwrap(), images)
+            };
+            let first = [&mut own, &mut twin].map(|source| source.next((0, 0)).unwrap().unwrap().images);
+            assert_eq!(first[0], first[1]);
+            let expected = shown(&mut own, 9);
+            assert_eq!((expected.0, expected.1.len()), (true, 4));
+            assert_eq!(shown(&mut twin, 9), expected);
+            assert_eq!(shown(&mut twin, 2), (false, shown(&mut own, 2).1));
+            let second = [&mut own, &mut twin].map(|source| source.next((0, 1)).unwrap().unwrap().images);
+            assert_eq!(second[0], second[1]);
+        }
     }
 
     #[test]

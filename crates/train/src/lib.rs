@@ -3,6 +3,7 @@
 mod averaged;
 mod batch;
 mod bench;
+mod carrier;
 mod channel;
 mod checkpoint;
 mod config;
@@ -21,6 +22,7 @@ mod normalize;
 mod optimizer_slot;
 mod predict;
 mod progress;
+mod resident;
 mod resizing;
 mod run;
 mod run_dir;

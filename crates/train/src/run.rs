@@ -29,7 +29,7 @@ use crate::run_dir::RunDir;
 use crate::schedule::{Own, Schedules};
 use crate::slot::ModelSlot;
 use crate::stopwatch::Stopwatch;
-use crate::trainer::{Datasets, Report, Trainer};
+use crate::trainer::{Datasets, Report, ResidentSets, Trainer};
 
 /// A run in progress. Dropping the handle does not end it.
 pub struct Run {
@@ -147,6 +147,7 @@ impl Setup {
         let resumed_from = checkpoint.as_ref().map(|checkpoint| checkpoint.path().to_path_buf());
         let progress = self.prepare(checkpoint.as_ref())?;
         let source = self.source(&progress)?;
+        let resident = ResidentSets::new(&self.slot.lock(), &self.sets, &self.config)?;
         let per_epoch = source.len() as u64;
         let averaged = self.averaged(checkpoint.as_ref(), per_epoch)?;
         let planned = per_epoch * self.config.epochs;
@@ -170,6 +171,7 @@ impl Setup {
             control: self.control,
             events: self.events,
             source,
+            resident,
             total_steps,
             progress,
             resumed_from,

@@ -15,7 +15,7 @@ use crate::checkpoint::{self, BatchOrder, Kept};
 use crate::config::{NonFinite, TrainConfig};
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::evaluate::{EvaluateOptions, evaluate};
+use crate::evaluate::{EvaluateOptions, EvaluationBatches, evaluate, evaluate_batches};
 use crate::events::{
     AveragedScores, CheckpointEvent, CheckpointKind, EndEvent, EndReason, EpochEvent, Event, RunResult, StartEvent,
     StepEvent, TrainScores,
@@ -40,6 +40,34 @@ pub struct Datasets {
     pub test: Option<Dataset>,
 }
 
+/// What of the other sets lies on the device for the length of a run.
+pub(crate) struct ResidentSets {
+    validation: Option<EvaluationBatches>,
+    test: Option<EvaluationBatches>,
+}
+
+impl ResidentSets {
+    pub fn new(model: &Model, sets: &Datasets, config: &TrainConfig) -> Result<Self> {
+        let options = evaluate_options(config);
+        let resident = |set: &Option<Dataset>| -> Result<Option<EvaluationBatches>> {
+            let batches = set.as_ref().map(|set| EvaluationBatches::new(model, set, &options)).transpose()?;
+            // The others would hold on to memory of their loaders.
+            Ok(batches.filter(EvaluationBatches::is_resident))
+        };
+        Ok(Self { validation: resident(&sets.validation)?, test: resident(&sets.test)? })
+    }
+}
+
+fn evaluate_options(config: &TrainConfig) -> EvaluateOptions {
+    EvaluateOptions {
+        batch_size: config.batch_size,
+        loss: config.loss.clone(),
+        metrics: config.metrics.clone(),
+        loader_threads: config.loader_threads,
+        ..EvaluateOptions::default()
+    }
+}
+
 /// Whether a run goes on.
 enum Flow {
     Continue,
@@ -59,6 +87,7 @@ pub(crate) struct Trainer {
     pub optimizer: Arc<OptimizerSlot>,
     pub sets: Datasets,
     pub source: Source,
+    pub resident: ResidentSets,
     pub averaged: Option<Averaged>,
     pub schedules: Schedules,
     pub total_steps: u64,
@@ -283,19 +312,15 @@ impl Trainer {
 
     /// The scores on the validation and the test set; None without a set, and if the run was halted meanwhile.
     fn evaluate(&self, model: &Model) -> Result<(Option<Evaluation>, Option<Evaluation>)> {
-        let options = EvaluateOptions {
-            batch_size: self.config.batch_size,
-            loss: self.config.loss.clone(),
-            metrics: self.config.metrics.clone(),
-            loader_threads: self.config.loader_threads,
-            ..EvaluateOptions::default()
-        };
+        let options = evaluate_options(&self.config);
         let interrupted = || self.control.halted().is_some();
-        let scores = |set: &Option<Dataset>| match set {
-            Some(set) => evaluate(model, set, &options, &interrupted),
-            None => Ok(None),
+        let scores = |set: &Option<Dataset>, resident: &Option<EvaluationBatches>| match (set, resident) {
+            (_, Some(batches)) => evaluate_batches(model, batches, &options, &interrupted),
+            (Some(set), None) => evaluate(model, set, &options, &interrupted),
+            (None, None) => Ok(None),
         };
-        Ok((scores(&self.sets.validation)?, scores(&self.sets.test)?))
+        let validation = scores(&self.sets.validation, &self.resident.validation)?;
+        Ok((validation, scores(&self.sets.test, &self.resident.test)?))
     }
 
     /// The scores of the averaged weights; None while there are none.
@@ -303,7 +328,7 @@ impl Trainer {
         let Some(averaged) = &mut self.averaged else { return Ok(None) };
         let interrupted = || self.control.halted().is_some();
         let epoch = self.progress.epoch;
-        averaged.prepare(self.source.loader(epoch), epoch, self.config.seed, &interrupted)?;
+        averaged.prepare(&mut self.source, epoch, self.config.seed, &interrupted)?;
         let Some(Averaged { averaging, .. }) = &self.averaged else { return Ok(None) };
         let Some(model) = averaging.model() else { return Ok(None) };
         let (validation, test) = self.evaluate(model)?;

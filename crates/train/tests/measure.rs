@@ -3,10 +3,24 @@
 mod common;
 
 use common::{Pair, Story, asam, config, images, sets};
-use flatmin_data::Images;
-use flatmin_nn::{Dtype, Model, Normalization, Pass};
-use flatmin_train::{EvaluateOptions, Metric, evaluate, image_tensor, predict};
+use flatmin_data::{ArrayOptions, Dataset, ImageShape, Images, Pixels};
+use flatmin_nn::{Dtype, Engine, Model, Normalization, Pass};
+use flatmin_optim::{Loss, Target};
+use flatmin_torch_ext::cuda::Place;
+use flatmin_train::{EvaluateOptions, EvaluationBatches, Metric, evaluate, image_tensor, predict};
 use tch::{Device, Kind, Tensor};
+
+fn engines() -> [Engine; 3] {
+    [Engine::Cpu, Engine::Torch(Device::Cpu), Engine::Cuda(Place::twin())]
+}
+
+/// 50 images of bytes.
+fn bytes() -> Dataset {
+    let shape = ImageShape { height: 6, width: 6, channels: 2 };
+    let pixels = (0..50 * shape.elements()).map(|index| (index * 37 % 251) as u8).collect();
+    let labels = (0..50).map(|index| index % 3).collect();
+    Dataset::from_arrays(Pixels::U8(pixels), shape, labels, ArrayOptions::default()).unwrap()
+}
 
 fn trained() -> Pair {
     let pair = Pair::new(asam());
@@ -30,6 +44,70 @@ fn scores_do_not_depend_on_the_batch_size() {
     let diagonal: u64 = (0..3).map(|class| matrix[class][class]).sum();
     assert_eq!(diagonal as f64 / 50.0, whole.accuracy);
     assert_eq!(scores(50, Some(20)).count, 20);
+}
+
+#[test]
+fn a_device_shows_the_same_images() {
+    let read = |engine, dtype, set: &Dataset, resident: bool| {
+        let model = Model::new(common::spec(), dtype, 3).unwrap().moved(engine).unwrap();
+        let options = EvaluateOptions { batch_size: 8, limit: Some(30), ..EvaluateOptions::default() };
+        let batches = EvaluationBatches::new(&model, set, &options).unwrap();
+        assert_eq!((batches.images(), batches.is_resident()), (30, resident));
+        // What was broken off begins anew.
+        assert_eq!(batches.iter().take(2).count(), 2);
+        let all = batches.iter().map(|batch| {
+            let batch = batch.unwrap();
+            assert_eq!(Vec::<i64>::try_from(batch.target.tensor()).unwrap(), batch.labels);
+            (batch.images.stride(), batch.images, batch.labels)
+        });
+        all.collect::<Vec<_>>()
+    };
+    for dtype in [Dtype::Float32, Dtype::Float64, Dtype::BFloat16] {
+        for (set, is_bytes) in [(bytes(), true), (images(50, 9), false)] {
+            let [own, torch, cuda] =
+                engines().map(|engine| read(engine, dtype, &set, is_bytes && matches!(engine, Engine::Cuda(_))));
+            assert_eq!(own.len(), 4);
+            assert!(own == torch && own == cuda, "{dtype:?}");
+        }
+    }
+}
+
+#[test]
+fn mirrored_images_take_part_in_logits() {
+    let set = images(30, 9);
+    let turned = {
+        let shape = set.shape();
+        let row = shape.width * shape.channels;
+        let pixels = (0..set.len()).flat_map(|image| set.pixels(image).unwrap());
+        let mut pixels: Vec<f32> = pixels.collect();
+        for row in pixels.chunks_exact_mut(row) {
+            let pixels: Vec<&[f32]> = row.chunks_exact(shape.channels).rev().collect();
+            let turned = pixels.concat();
+            row.copy_from_slice(&turned);
+        }
+        let options = ArrayOptions { num_classes: Some(set.num_classes()), ..ArrayOptions::default() };
+        Dataset::from_arrays(Pixels::F32(pixels), shape, set.labels().to_vec(), options).unwrap()
+    };
+    for engine in engines() {
+        let model = Model::new(common::spec(), Dtype::Float64, 3).unwrap().moved(engine).unwrap();
+        let normalization = Some(Normalization { mean: vec![0.4, 0.5], std: vec![0.25, 0.5] });
+        let options = EvaluateOptions { normalization, batch_size: 8, ..EvaluateOptions::default() };
+        let both = EvaluateOptions { mirror: true, ..options.clone() };
+        let scores = |set, options| evaluate(&model, set, options, &|| false).unwrap().unwrap();
+        assert!(scores(&set, &options).loss != scores(&turned, &options).loss);
+        assert!((scores(&set, &both).loss - scores(&turned, &both).loss).abs() < 1e-12, "{engine:?}");
+
+        let logits = |set| {
+            let batches = EvaluationBatches::new(&model, set, &options).unwrap();
+            let logits = batches.iter().map(|batch| tch::no_grad(|| model.forward(&batch.unwrap().images, Pass::Eval)));
+            Tensor::cat(&logits.collect::<Result<Vec<_>, _>>().unwrap(), 0)
+        };
+        let labels: Vec<i64> = set.labels().iter().map(|&label| i64::from(label)).collect();
+        let mean = (logits(&set) + logits(&turned)) / 2.0;
+        let target = Target::Classes(Tensor::from_slice(&labels));
+        let loss = Loss::default().apply(&mean, &target).unwrap().double_value(&[]);
+        assert!((scores(&set, &both).loss - loss).abs() < 1e-12, "{engine:?}");
+    }
 }
 
 #[test]

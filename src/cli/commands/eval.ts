@@ -13,6 +13,7 @@ const schema = z.strictObject({
   split: z.enum(['test', 'train']).default('test').describe('Part of the data set'),
   batchSize: evaluateSchema.shape.batchSize,
   limit: evaluateSchema.shape.limit,
+  mirror: evaluateSchema.shape.mirror,
 });
 
 export const evalCommand = defineCommand({
@@ -30,9 +31,9 @@ Examples:
     const { model: opened, dataset } = await openMeasured(options, context);
     using model = opened;
     const { output } = context;
-    const { batchSize, limit } = options;
+    const { batchSize, limit, mirror } = options;
     const { count, loss, accuracy, top5 } = await model.evaluate(dataset, {
-      batchSize,
+      ...{ batchSize, mirror },
       ...(limit !== undefined && { limit }),
     });
     output.document({ model: model.name, data: options.data, count, loss, accuracy, top5: top5 ?? null });

@@ -1,10 +1,14 @@
 //! Small models whose measures are known, and data for them.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
-use flatmin_analysis::{Monitor, Result};
+use flatmin_analysis::{
+    Axis, CurvatureOptions, DensityOptions, LineEnd, LineOptions, MarginOptions, Method, Monitor, Result,
+    SharpnessOptions, SurfaceOptions, TrajectoryOptions, all_layer_margins, curvature, interpolation, sharpness,
+    surface, trajectory,
+};
 use flatmin_data::{ArrayOptions, Dataset, ImageShape, Pixels};
 use flatmin_nn::{Dtype, Model, ModelSpec};
-use flatmin_optim::Loss;
+use flatmin_optim::{BallConfig, Loss};
 use flatmin_train::{EvaluateOptions, EvaluationBatches};
 use serde_json::{Value, json};
 use tch::{Kind, Tensor, no_grad};
@@ -115,6 +119,94 @@ pub fn near(found: f64, expected: f64, relative: f64) {
     assert!((found / expected - 1.0).abs() <= relative, "found {found}, expected {expected}");
 }
 
+type Run = Box<dyn Fn(&mut Model, &Dataset, &Monitor<'_>) -> Result<Value>>;
+
+/// A measure with its options; its answer is JSON.
+pub struct Measure {
+    run: Run,
+    /// Whether it goes with 16 bits.
+    coarse: bool,
+}
+
+impl Measure {
+    pub fn takes(&self, dtype: Dtype) -> bool {
+        self.coarse || !dtype.is_half()
+    }
+
+    pub fn run(&self, model: &mut Model, set: &Dataset, monitor: &Monitor<'_>) -> Result<Value> {
+        (self.run)(model, set, monitor)
+    }
+}
+
+fn value(found: impl serde::Serialize) -> Value {
+    serde_json::to_value(found).unwrap()
+}
+
+/// All that there are.
+pub fn measures() -> Vec<(&'static str, Measure)> {
+    let fine = |run| Measure { run, coarse: false };
+    let coarse = |run| Measure { run, coarse: true };
+    let by = |method, ball: Value, m| {
+        let ball: BallConfig = serde_json::from_value(ball).unwrap();
+        let options =
+            SharpnessOptions { method, ball, m, steps: 3, draws: 3, rho: vec![0.1, 0.2], ..Default::default() };
+        fine(Box::new(move |model, set, monitor| sharpness(model, set, &options, monitor).map(value)))
+    };
+    let plain = || json!({});
+    let axis = Axis { from: -1.0, to: 1.0, points: 3 };
+    vec![
+        ("one step", by(Method::OneStep, plain(), None)),
+        ("one step, by filters", by(Method::OneStep, json!({"scale": "filter", "eta": 0.01, "p": 3}), None)),
+        ("ascent", by(Method::Ascent, plain(), None)),
+        ("ascent, by elements", by(Method::Ascent, json!({"scale": "element", "adaptive": "all", "p": "inf"}), None)),
+        ("ascent, norms alone", by(Method::Ascent, json!({"perturb": "norms", "p": 1.5}), None)),
+        ("random", by(Method::Random, json!({"scale": "filter"}), None)),
+        ("groups", by(Method::Ascent, plain(), Some(7))),
+        (
+            "curvature",
+            fine(Box::new(|model, set, monitor| {
+                let density = Some(DensityOptions { probes: 1, steps: 3, ..DensityOptions::default() });
+                let options =
+                    CurvatureOptions { top_k: 2, iterations: 4, trace_probes: 6, density, ..Default::default() };
+                curvature(model, set, &options, monitor).map(value)
+            })),
+        ),
+        (
+            "surface",
+            fine(Box::new(move |model, set, monitor| {
+                let options = SurfaceOptions { x: axis, y: axis, ..Default::default() };
+                surface(model, set, &options, monitor).map(value)
+            })),
+        ),
+        (
+            "line",
+            coarse(Box::new(move |model, set, monitor| {
+                let other = Model::new(model.spec().clone(), model.dtype(), 99).unwrap();
+                let options = LineOptions { t: axis, ..Default::default() };
+                interpolation(model, &LineEnd::of(&other)?, set, &options, monitor).map(value)
+            })),
+        ),
+        (
+            "path",
+            coarse(Box::new(|model, set, monitor| {
+                let folder = tempfile::tempdir().unwrap();
+                let files = [7, 8, 9].map(|seed| folder.path().join(format!("{seed}.safetensors")));
+                for (seed, file) in files.iter().enumerate() {
+                    Model::new(model.spec().clone(), model.dtype(), seed as u64).unwrap().save(file).unwrap();
+                }
+                let options = TrajectoryOptions { points: 3, ..Default::default() };
+                trajectory(model, &files, set, &options, monitor).map(value)
+            })),
+        ),
+        (
+            "margins",
+            coarse(Box::new(|model, set, monitor| {
+                all_layer_margins(model, set, &MarginOptions { steps: 3, ..Default::default() }, monitor).map(value)
+            })),
+        ),
+    ]
+}
+
 /// All numbers that a measurement could have changed.
 pub fn bits(model: &Model) -> Vec<Vec<u64>> {
     let parameters = model.parameters();
@@ -123,6 +215,7 @@ pub fn bits(model: &Model) -> Vec<Vec<u64>> {
         let values = Vec::<f64>::try_from(tensor.to_kind(Kind::Double).flatten(0, -1)).unwrap();
         values.into_iter().map(f64::to_bits).collect::<Vec<_>>()
     };
-    let leaves = parameters.leaves().iter().filter(|leaf| leaf.grad().defined()).map(|leaf| numbers(&leaf.grad()));
-    arenas.into_iter().map(numbers).chain(leaves).collect()
+    let read = parameters.leaves().iter().map(|leaf| numbers(&leaf.detach()));
+    let gradients = parameters.leaves().iter().filter(|leaf| leaf.grad().defined()).map(|leaf| numbers(&leaf.grad()));
+    arenas.into_iter().map(numbers).chain(read).chain(gradients).collect()
 }

@@ -39,6 +39,19 @@ impl<'a> Call<'a> {
         Update { place: &self.place, cut: &self.cut, arenas, record: &self.record }
     }
 
+    /// The shape of a displacement, with the unit of a power in the record.
+    fn shape(&self, shape: cpu::Shape) -> Result<cuda::Shape> {
+        Ok(match shape {
+            cpu::Shape::Quadratic => cuda::Shape::Quadratic,
+            cpu::Shape::Linear => cuda::Shape::Linear,
+            cpu::Shape::Sign => cuda::Shape::Sign,
+            cpu::Shape::Power { unit, exponent } => {
+                self.record.set_largest(unit)?;
+                cuda::Shape::Power { exponent }
+            }
+        })
+    }
+
     /// Numbers of the host on the device.
     pub fn numbers(&self, values: &[f64]) -> Result<Tensor> {
         Ok(Tensor::f_from_slice(values)?.f_to_device(self.place.device())?)
@@ -85,7 +98,9 @@ pub fn dual_norm(
     // The norm alone is wanted: a ball of radius 0.
     let groups = Groups::new(&place, &[Group::default()])?;
     let coefficients = call.numbers(&[0.0])?;
-    let ball = Ball { groups: &groups, p: q / (q - 1.0), guard: 0.0, coefficients: &coefficients };
+    // Of q = 1 the largest finite number, which p / (p - 1) makes 1 again.
+    let p = (q / (q - 1.0)).min(f64::MAX);
+    let ball = Ball { groups: &groups, p, guard: 0.0, coefficients: &coefficients };
     gradient.run_on_device(&call, |blend| Ok(call.update().dual_norm(blend, metric, &ball)?))?;
     let found = call.record.read()?;
     Ok(DualNorm { largest: found.largest, relative: found.relative })
@@ -100,15 +115,7 @@ pub fn perturb(
 ) -> Result<Option<Rounding>> {
     let (call, scales) = Call::measured(place, metric, parameters)?;
     let metric = cuda::Metric { eta: metric.eta, filter_scales: &scales };
-    let shape = match displacement.shape {
-        cpu::Shape::Quadratic => cuda::Shape::Quadratic,
-        cpu::Shape::Linear => cuda::Shape::Linear,
-        cpu::Shape::Sign => cuda::Shape::Sign,
-        cpu::Shape::Power { unit, exponent } => {
-            call.record.set_largest(unit)?;
-            cuda::Shape::Power { exponent }
-        }
-    };
+    let shape = call.shape(displacement.shape)?;
     let coefficients = call.numbers(&displacement.coefficients)?;
     let seed = displacement.mask.map(|mask| call.integers(&[mask.seed.cast_signed()])).transpose()?;
     let mask = displacement.mask.zip(seed.as_ref());
@@ -126,6 +133,25 @@ pub fn perturb(
         let found = call.record.read()?;
         Ok(Some(Rounding { ratio: found.ratio, cosine: found.cosine, factor: found.half_factor }))
     })
+}
+
+pub fn displace(
+    place: Place,
+    metric: Metric<'_>,
+    parameters: &ParameterArena,
+    direction: &Mix<'_>,
+    shape: cpu::Shape,
+    coefficients: &[f64],
+    arena: &Tensor,
+) -> Result<()> {
+    let (call, scales) = Call::measured(place, metric, parameters)?;
+    let metric = cuda::Metric { eta: metric.eta, filter_scales: &scales };
+    let (shape, coefficients) = (call.shape(shape)?, call.numbers(coefficients)?);
+    let origin = cpu::Origin::Working;
+    let displacement = cuda::Displacement { shape, coefficients: &coefficients, origin, mask: None, round_trip: false };
+    let arenas = Arenas { master: parameters.master(), working: arena, working_half: None };
+    let update = Update { arenas, ..call.update() };
+    direction.run_on_device(&call, |blend| Ok(update.perturb(blend, metric, &displacement)?))
 }
 
 pub fn restore(place: Place, layout: &Layout, parameters: &ParameterArena) -> Result<()> {

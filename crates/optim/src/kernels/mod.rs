@@ -97,6 +97,18 @@ pub fn perturb(
     Ok(rounding)
 }
 
+/// arena += displacement, in full precision: an arena takes the place of the weights that the network reads.
+pub fn displace(
+    metric: Metric<'_>,
+    parameters: &ParameterArena,
+    direction: &Mix<'_>,
+    shape: Shape,
+    coefficients: &[f64],
+    arena: &Tensor,
+) -> Result<()> {
+    by_engine!(parameters, displace(metric, parameters, direction, shape, coefficients, arena))
+}
+
 /// Lets the network read w.
 pub fn restore(layout: &Layout, parameters: &ParameterArena) -> Result<()> {
     by_engine!(parameters, restore(layout, parameters))?;

@@ -104,7 +104,6 @@ pub fn perturb(
     with_real!(parameters.dtype(), run(metric, parameters, direction, displacement))
 }
 
-/// arena += displacement, where an arena takes the place of the weights that the network reads.
 pub fn displace(
     metric: Metric<'_>,
     parameters: &ParameterArena,

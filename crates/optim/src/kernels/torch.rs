@@ -208,6 +208,24 @@ pub fn perturb(
     })
 }
 
+pub fn displace(
+    metric: Metric<'_>,
+    parameters: &ParameterArena,
+    direction: &Mix<'_>,
+    shape: Shape,
+    coefficients: &[f64],
+    arena: &Tensor,
+) -> Result<()> {
+    no_grad(|| {
+        let pieces = pieces(metric, parameters, direction, Filters::Known)?;
+        for piece in pieces.iter().filter(|piece| piece.segment.perturbed) {
+            let eps = piece.shaped(&piece.numbers, shape)?.f_mul_scalar(coefficients[piece.segment.group])?;
+            let _ = part(arena, piece.segment)?.f_add_(&eps)?;
+        }
+        Ok(())
+    })
+}
+
 /// A displacement to be written.
 struct Move {
     half: bool,
