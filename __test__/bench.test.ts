@@ -101,6 +101,14 @@ describe('flatmin bench --json', () => {
     expect(variant).toMatchObject({ code: 2, stderr: expect.stringContaining('channels_last_bf16_foreach_graph') });
   });
 
+  it.each([
+    ['train', 'variants', ['--model', 'demo', '--variants', 'nchw']],
+    ['data', 'decoders', ['--data-dir', folder, '--decoders', 'pillow']],
+  ])('%s: refuses %s of the peer without it', async (bench, option, args) => {
+    const { code, stderr } = await flatmin(['bench', bench, ...args, ...TINY]);
+    expect({ code, stderr }).toMatchObject({ code: 2, stderr: expect.stringContaining(`--${option} belongs to`) });
+  });
+
   it.skipIf(hasNvidiaDriver())('says that there is no driver for CUDA (skipped where there is one)', async () => {
     const { code, stderr } = await flatmin(['bench', 'train', '--model', 'demo', '--device', 'cuda', ...TINY]);
     expect(code).not.toBe(0);
