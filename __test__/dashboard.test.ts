@@ -326,6 +326,19 @@ describe.skipIf(!existsSync(CHROMIUM))('in Chromium', () => {
     expect(complaints).toEqual([]);
   }, 120_000);
 
+  it('a run that failed says of what, and cannot be stopped', async () => {
+    const runDir = makeRun('failed');
+    const error = { code: 'ERR_FLATMIN_NON_FINITE', message: 'training diverged' };
+    appendFileSync(join(runDir, 'events.jsonl'), `${JSON.stringify({ type: 'end', reason: 'failed', error })}\n`);
+    const { url } = await serve(['dashboard', runDir]);
+    const page = await openPage(url);
+    await page.locator('#state', { hasText: 'failed' }).waitFor();
+    expect(await text(page, '#log li.warning')).toBe('failed: ERR_FLATMIN_NON_FINITE: training diverged');
+    expect(await text(page, '#left')).toBe('ERR_FLATMIN_NON_FINITE');
+    expect(await page.locator('#stop').isDisabled()).toBe(true);
+    expect(complaints).toEqual([]);
+  }, 60_000);
+
   it('losses that are not finite are gaps, and names are text', async () => {
     const runDir = makeRun('odd');
     const epoch = {

@@ -23,13 +23,14 @@ interface Made {
   sharpness?: object | null;
   cpu?: string;
   ended?: boolean;
+  failed?: object;
   process?: object | undefined;
 }
 
 /** Writes a run folder as the Trainer does. */
 function makeRun(
   name: string,
-  { seed = 1, epochs = 3, sharpness = null, cpu = 'a cpu', ended = true, process }: Made = {},
+  { seed = 1, epochs = 3, sharpness = null, cpu = 'a cpu', failed, ended = failed === undefined, process }: Made = {},
 ): string {
   const path = join(runs, name);
   mkdirSync(path, { recursive: true });
@@ -55,6 +56,7 @@ function makeRun(
     },
     ...Array.from({ length: epochs }, (_, index) => epochLine(index + 1, seed, sharpness !== null)),
     ...(ended ? [{ type: 'end', reason: 'finished', result: {} }] : []),
+    ...(failed ? [{ type: 'end', reason: 'failed', error: failed }] : []),
   ];
   writeFileSync(join(path, 'events.jsonl'), lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
   return path;
@@ -119,6 +121,13 @@ it('says where runs came from, which have not ended, and where environments diff
   const text = document.body.textContent;
   for (const part of [join(runs, 'a'), '2026-01-02 03:04:05', 'not ended', 'cut off', 'waiting for data, %', '0.30'])
     expect(text).toContain(part);
+});
+
+it('says what a run failed of', () => {
+  const failed = { code: 'ERR_FLATMIN_NON_FINITE', message: 'training diverged' };
+  const { meta, runs: found } = reportOf([makeRun('a'), makeRun('b', { seed: 2, failed })]);
+  expect(meta.notes).toEqual(['SGD, seed 2: failed (ERR_FLATMIN_NON_FINITE: training diverged).']);
+  expect(found.map(({ origin }) => origin?.state)).toEqual(['finished', 'failed']);
 });
 
 it('finds runs below a folder', () => {

@@ -7,7 +7,8 @@ use std::fs;
 use common::{Pair, Story, asam, config, images, sam_with_adam, sets, stop_after};
 use flatmin_optim::Loss;
 use flatmin_train::{
-    Acknowledgement, CheckpointKind, CheckpointPolicy, Datasets, EndReason, Event, NonFinite, StepMetric, TrainConfig,
+    Acknowledgement, CheckpointKind, CheckpointPolicy, Datasets, EndReason, EpochEvent, Event, NonFinite, StepMetric,
+    TrainConfig,
 };
 use serde_json::{Value, json};
 
@@ -205,6 +206,24 @@ fn divergence_is_an_error_after_all_events() {
     assert_eq!(error.code(), "ERR_FLATMIN_NON_FINITE");
     assert!(warned);
     assert!(!pair.model.is_training());
+}
+
+#[test]
+fn a_run_that_failed_says_so_in_its_folder() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("run");
+    let mut options = config(2);
+    options.run_dir = Some(path.clone());
+    let pair = Pair::new(json!({"base": {"type": "sgd", "lr": 1e-3}}));
+    let diverge = |_: &EpochEvent| Acknowledgement { lr: Some(1e30), ..Acknowledgement::default() };
+    let failing = TrainConfig { await_epoch_end: true, epochs: 50, ..options.clone() };
+    let error = Story::read(&pair.start(&sets(), &failing, None).unwrap(), diverge).map(|_| ()).unwrap_err();
+    let events = || -> Vec<Value> {
+        let lines = fs::read_to_string(path.join("events.jsonl")).unwrap();
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let told = json!({"code": "ERR_FLATMIN_NON_FINITE", "message": error.to_string()});
+    assert_eq!(events().last(), Some(&json!({"type": "end", "reason": "failed", "error": told})));
 }
 
 #[test]

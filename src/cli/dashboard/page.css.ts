@@ -18,7 +18,7 @@ header .muted { overflow-wrap: anywhere; font-size: .9rem; }
 .pill { border-radius: 99px; padding: .2rem .75rem; font-weight: 600; font-size: .9rem; border: 1px solid currentColor; color: var(--muted); white-space: nowrap; }
 .pill[data-state="training"] { color: var(--busy); }
 .pill[data-state="finished"] { color: var(--good); }
-.pill[data-state="stopped"], .pill[data-state="stopping"], .pill[data-state="aborted"], .pill[data-state="disconnected"], .pill[data-state="cut off"] { color: var(--danger); }
+.pill:is([data-state="stopped"], [data-state="stopping"], [data-state="aborted"], [data-state="failed"], [data-state="disconnected"], [data-state="cut off"]) { color: var(--danger); }
 button { font: inherit; font-weight: 600; color: var(--ink); background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .35rem 1rem; cursor: pointer; }
 button:hover:enabled { border-color: var(--muted); }
 button:disabled { opacity: .45; cursor: default; }
