@@ -45,6 +45,8 @@ function element<T extends HTMLElement = HTMLElement>(id: string): T {
 const digits = (value: Value, count: number) => (typeof value === 'number' ? value.toFixed(count) : '-');
 const percent = (value: Value) => (typeof value === 'number' ? `${(100 * value).toFixed(2)} %` : '-');
 const short = (value: Value) => (typeof value === 'number' ? Number(value.toPrecision(4)).toString() : '-');
+/** For legends, which keep room for so much. */
+const brief = (value: number) => Number(value.toPrecision(Math.abs(value) < 1 ? 3 : 4)).toString();
 const whole = (value: number) => value.toLocaleString('en');
 
 function clock(seconds: number): string {
@@ -263,7 +265,7 @@ function seriesOf({ label, colour, faint = false, right = false }: Curve): UPlot
     ...(right && { scale: 'right' }),
     ...{ label, stroke: faint ? `${stroke}88` : stroke, width: faint ? 1 : 2, spanGaps: true },
     points: { show: (plot, index) => !faint && pointsOf(plot, index) < 40, size: 5, fill: stroke },
-    value: (_, value) => (value === null ? '' : short(value)),
+    value: (_, value) => (value === null ? '' : brief(value)),
   };
 }
 
