@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use flatmin_data::Dataset;
 use flatmin_optim::{Averaging, Factors, Phase};
-use flatmin_torch_ext::{num_threads, set_flush_denormal, set_num_threads};
+use flatmin_torch_ext::{set_flush_denormal, settle_num_threads};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -126,13 +126,10 @@ impl Setup {
     fn run(self) -> Result<Event> {
         // Weights that decay towards zero make denormals, which are many times slower.
         set_flush_denormal(true);
-        let threads = num_threads();
-        set_num_threads(self.config.threads.unwrap_or(threads));
+        settle_num_threads(self.config.threads);
         let optimizer = self.optimizer.clone();
         let end = self.trainer().and_then(|mut trainer| trainer.run());
         optimizer.lock().set_factors(Factors::default());
-        // libtorch hands the number on to threads that start later.
-        set_num_threads(threads);
         end
     }
 

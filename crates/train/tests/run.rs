@@ -6,6 +6,7 @@ use std::fs;
 
 use common::{Pair, Story, asam, config, images, sam_with_adam, sets, stop_after};
 use flatmin_optim::Loss;
+use flatmin_torch_ext::num_threads;
 use flatmin_train::{
     Acknowledgement, CheckpointKind, CheckpointPolicy, Datasets, EndReason, EpochEvent, Event, NonFinite, StepMetric,
     TrainConfig,
@@ -188,6 +189,20 @@ fn a_model_has_one_run_at_a_time() {
     assert_eq!(pair.model.lock_for_change().map(|_| ()).unwrap_err().code(), "ERR_FLATMIN_BUSY");
     Story::of(&run);
     assert!(pair.model.lock_for_change().is_ok());
+}
+
+#[test]
+fn a_run_has_threads_of_its_own() {
+    let new_thread = || std::thread::spawn(num_threads).join().unwrap();
+    let options = config(1);
+    let held = TrainConfig { threads: Some(2), await_epoch_end: true, ..options.clone() };
+    let run = Pair::new(asam()).start(&sets(), &held, None).unwrap();
+    while !matches!(run.events().next_blocking().unwrap(), Some(Event::Epoch(_))) {}
+    assert_eq!(new_thread(), 1);
+    Story::of(&Pair::new(asam()).start(&sets(), &options, None).unwrap());
+    run.acknowledge(Acknowledgement::default());
+    Story::of(&run);
+    assert_eq!(new_thread(), 1);
 }
 
 #[test]
