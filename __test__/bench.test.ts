@@ -1,22 +1,18 @@
 // The benches: how turns and medians are taken, and the documents that `flatmin bench` prints. No figure is judged here.
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { alternate } from '../src/bench/alternate.js';
 import { timesOf } from '../src/bench/peer.js';
 import { median, series } from '../src/bench/statistics.js';
 import { hasNvidiaDriver } from '../src/native/driver.js';
 import { flatmin } from './support/cli.js';
+import { temporaryFolder } from './support/folder.js';
 import { greyPng } from './support/png.js';
 
 const TINY = ['--rounds', '2', '--steps', '2', '--warmup', '1', '--threads', '1'];
 
-let folder: string;
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'flatmin-bench-'));
-});
-afterAll(() => rmSync(folder, { recursive: true }));
+const folder = temporaryFolder('bench');
 
 describe('alternate', () => {
   it('gives each contender its block in every round and leaves the first step of a block out', async () => {

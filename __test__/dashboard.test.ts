@@ -1,9 +1,8 @@
 // The dashboard: who is let in, what the feed tells, and, where there is a Chromium, what a user sees and does in it.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { type IncomingHttpHeaders, type RequestOptions, request } from 'node:http';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Browser, chromium, type Page } from 'playwright-core';
@@ -12,16 +11,16 @@ import { RunFeed, type Update } from '../src/cli/dashboard/feed.js';
 import { readStoredRun } from '../src/report/runs.js';
 import { thisProcess } from '../src/run-process.js';
 import { flatmin } from './support/cli.js';
+import { temporaryFolder } from './support/folder.js';
 
 const ENTRY = fileURLToPath(new URL('../bin/flatmin.js', import.meta.url));
 const CHROMIUM = process.env.FLATMIN_CHROMIUM ?? '/usr/bin/chromium';
 
-const folder = mkdtempSync(join(tmpdir(), 'flatmin-dashboard-'));
+const folder = temporaryFolder('dashboard');
 const children = new Set<ChildProcess>();
 afterAll(async () => {
   for (const child of children) child.kill();
   await Promise.all([...children].map((child) => child.exitCode ?? child.signalCode ?? once(child, 'close')));
-  rmSync(folder, { recursive: true });
 });
 
 /** Starts a command that serves a dashboard; resolves with its address. */

@@ -1,17 +1,16 @@
 // Reports on run folders: which runs make a group, what is said of them, and how large the page gets.
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseHTML } from 'linkedom';
-import { afterAll, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import { renderReport } from '../src/report/index.js';
 import { optimizerTitle } from '../src/report/optimizer-title.js';
 import { findRunFolders, readStoredRun, reportOn } from '../src/report/runs.js';
 import { thisProcess } from '../src/run-process.js';
+import { temporaryFolder } from './support/folder.js';
 import { errorOf } from './support.js';
 
-const folder = mkdtempSync(join(tmpdir(), 'flatmin-reports-'));
-afterAll(() => rmSync(folder, { recursive: true }));
+const folder = temporaryFolder('reports');
 let runs: string;
 beforeEach(() => {
   runs = mkdtempSync(join(folder, 'runs-'));
