@@ -1,18 +1,17 @@
 // `dataset.batches`: what training gets, in the number type that is asked for, from images in memory and from files.
 
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { type BatchesOptions, type Dataset, datasets, models, SGD, Trainer } from '../src/index.js';
+import { temporaryFolder } from './support/folder.js';
 import { greyPng } from './support/png.js';
 import { errorOf, weightsOf } from './support.js';
 
-let root: string;
+const root = temporaryFolder('batches');
 let files: Dataset;
 
 beforeAll(async () => {
-  root = mkdtempSync(join(tmpdir(), 'flatmin-batches-'));
   for (let number = 0; number < 20; number += 1) {
     const folder = join(root, 'photos', number % 2 === 0 ? 'a' : 'b');
     mkdirSync(folder, { recursive: true });
@@ -21,8 +20,6 @@ beforeAll(async () => {
   }
   files = await datasets.imageFolder(join(root, 'photos'), { size: 8 });
 });
-
-afterAll(() => rmSync(root, { recursive: true }));
 
 const floats = () =>
   datasets.fromArrays({

@@ -1,22 +1,18 @@
 // The benches: how turns and medians are taken, and the documents that `flatmin bench` prints. No figure is judged here.
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { alternate } from '../src/bench/alternate.js';
 import { timesOf } from '../src/bench/peer.js';
 import { median, series } from '../src/bench/statistics.js';
 import { hasNvidiaDriver } from '../src/native/driver.js';
 import { flatmin } from './support/cli.js';
+import { temporaryFolder } from './support/folder.js';
 import { greyPng } from './support/png.js';
 
 const TINY = ['--rounds', '2', '--steps', '2', '--warmup', '1', '--threads', '1'];
 
-let folder: string;
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'flatmin-bench-'));
-});
-afterAll(() => rmSync(folder, { recursive: true }));
+const folder = temporaryFolder('bench');
 
 describe('alternate', () => {
   it('gives each contender its block in every round and leaves the first step of a block out', async () => {
@@ -99,6 +95,14 @@ describe('flatmin bench --json', () => {
     expect(device).toMatchObject({ code: 2, stderr: expect.stringContaining("'cuda:N'") });
     const variant = await flatmin(['bench', 'train', '--model', 'demo', '--variants', 'graph', ...TINY]);
     expect(variant).toMatchObject({ code: 2, stderr: expect.stringContaining('channels_last_bf16_foreach_graph') });
+  });
+
+  it.each([
+    ['train', 'variants', ['--model', 'demo', '--variants', 'nchw']],
+    ['data', 'decoders', ['--data-dir', folder, '--decoders', 'pillow']],
+  ])('%s: refuses %s of the peer without it', async (bench, option, args) => {
+    const { code, stderr } = await flatmin(['bench', bench, ...args, ...TINY]);
+    expect({ code, stderr }).toMatchObject({ code: 2, stderr: expect.stringContaining(`--${option} belongs to`) });
   });
 
   it.skipIf(hasNvidiaDriver())('says that there is no driver for CUDA (skipped where there is one)', async () => {

@@ -1,21 +1,12 @@
 // Models that compute in bfloat16, as users see them: training, what rounding did to a perturbation, float32 in files and outputs.
 
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { ASAM, datasets, Model, SAM, SGD, Trainer } from '../src/index.js';
+import { temporaryFolder } from './support/folder.js';
 import { convBatch, convNet, expectClose } from './support.js';
 
-let folder: string;
-
-beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'flatmin-bfloat16-'));
-});
-
-afterAll(async () => {
-  await rm(folder, { recursive: true });
-});
+const folder = temporaryFolder('bfloat16');
 
 it('logits are float32 and near those of a float32 model', async () => {
   const [wide, half] = [convNet(), convNet({ dtype: 'bfloat16' })];

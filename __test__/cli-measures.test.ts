@@ -1,16 +1,14 @@
 // `sharpness`, `hessian` and `landscape` on a run of `train`, as users call them.
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { beforeAll, expect, it } from 'vitest';
 import { flatmin } from './support/cli.js';
+import { temporaryFolder } from './support/folder.js';
 
-let folder: string;
-let run: string;
+const folder = temporaryFolder('measures');
+const run = join(folder, 'run');
 
 beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'flatmin-measures-'));
-  run = join(folder, 'run');
   const args = [
     'train',
     '--epochs',
@@ -26,8 +24,6 @@ beforeAll(async () => {
   const { code, stderr } = await flatmin([...args, '--json']);
   expect([code, stderr]).toEqual([0, '']);
 }, 120_000);
-afterAll(() => rmSync(folder, { recursive: true }));
-
 const onRun = ['--weights', '', '--limit', '100'];
 const measured = (command: string, ...args: string[]) => flatmin([command, ...onRun.with(1, run), ...args]);
 

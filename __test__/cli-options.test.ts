@@ -1,12 +1,12 @@
 // The way from a zod schema to command-line flags and back, which every command shares.
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { UsageError } from '../src/cli/failure.js';
 import { addOptions, configSchema, resolveOptions } from '../src/cli/options.js';
+import { temporaryFolder } from './support/folder.js';
 
 const schema = z.strictObject({
   weightDecay: z.number().min(0).default(5e-4).describe('Weight decay'),
@@ -26,11 +26,7 @@ const schema = z.strictObject({
     .describe('Shape'),
 });
 
-let folder: string;
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'flatmin-cli-'));
-});
-afterAll(() => rmSync(folder, { recursive: true }));
+const folder = temporaryFolder('cli');
 
 function resolve(flags: string[], config?: string) {
   const command = new Command('train').exitOverride().configureOutput({ writeErr: () => {} });

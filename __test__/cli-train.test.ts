@@ -1,26 +1,22 @@
 // Training through the command line on the digits: events, run folder, resume, Ctrl-C, and what eval and predict make of it.
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { type CliResult, flatmin, jsonLines } from './support/cli.js';
+import { temporaryFolder } from './support/folder.js';
 import { greyPng } from './support/png.js';
 
 const SETTINGS = ['--data', 'digits', '--seed', '1', '--threads', '1', '--json'];
 
-let folder: string;
-let runDir: string;
+const folder = temporaryFolder('train');
+const runDir = join(folder, 'run');
 let trained: CliResult;
 let events: Record<string, unknown>[];
 
 beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'flatmin-train-'));
-  runDir = join(folder, 'run');
   trained = await flatmin(['train', ...SETTINGS, '--optimizer', 'asam', '--epochs', '2', '--run-dir', runDir]);
   events = jsonLines(trained.stdout);
 }, 120_000);
-afterAll(() => rmSync(folder, { recursive: true }));
-
 const ofType = (list: Record<string, unknown>[], type: string) => list.filter((event) => event.type === type);
 
 describe('train --json', () => {

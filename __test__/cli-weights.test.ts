@@ -1,26 +1,24 @@
 // Weights on the command line: what PyTorch saved is measured, exported and trained further.
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { Model, models } from '../src/index.js';
 import { flatmin, jsonLines } from './support/cli.js';
+import { temporaryFolder } from './support/folder.js';
 import { weightsOf } from './support.js';
 
 const example = fileURLToPath(new URL('../examples/fine-tuning.yaml', import.meta.url));
 const command = fileURLToPath(new URL('fixtures/command.pt', import.meta.url));
 const DIGITS = ['--data', 'digits', '--threads', '1', '--json'];
 
-let folder: string;
+const folder = temporaryFolder('weights');
 let weights: string;
 
 beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'flatmin-weights-'));
   weights = join(folder, 'demo.pt');
   await models.demo({ numClasses: 7, inputShape: [1, 8, 8], seed: 3 }).save(weights);
 });
-afterAll(() => rmSync(folder, { recursive: true }));
 
 describe('train --weights', () => {
   it('runs the fine-tuning recipe: a new head, frozen statistics, everything else from the file', async () => {

@@ -1,15 +1,11 @@
 // The command line as a user meets it: help, wrong usage, exit codes, and the promise that --json is alone on stdout.
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { flatmin } from './support/cli.js';
+import { temporaryFolder } from './support/folder.js';
 
-let folder: string;
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'flatmin-cli-'));
-});
-afterAll(() => rmSync(folder, { recursive: true }));
+const folder = temporaryFolder('cli');
 
 describe('help', () => {
   it('lists every command', async () => {

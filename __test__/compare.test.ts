@@ -1,22 +1,18 @@
 // Comparing optimizers through the command line on the digits: figures, going on after a kill, sweeps, and wrong input.
-import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { type ComparisonOptions, planComparison } from '../src/cli/compare/plan.js';
 import { dataFields, trainingFields } from '../src/cli/fields.js';
 import { optimizerEntry, optimizerNames } from '../src/cli/optimizers.js';
 import type { EndEvent, EpochEvent, StartEvent } from '../src/index.js';
 import { median, spread, spreadText } from '../src/report/statistics.js';
 import { flatmin, jsonLines } from './support/cli.js';
+import { temporaryFolder } from './support/folder.js';
 
 const SMALL = ['--data', 'digits', '--threads', '1', '--train-images', '300', '--test-images', '200'];
 
-let folder: string;
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'flatmin-compare-'));
-});
-afterAll(() => rmSync(folder, { recursive: true }));
+const folder = temporaryFolder('compare');
 
 interface Numbers {
   n: number;

@@ -1,12 +1,11 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 // @ts-expect-error: the scripts are plain JavaScript.
 import { architectures } from '../scripts/lib/fatbin.mjs';
+import { temporaryFolder } from './support/folder.js';
 
-const folder = mkdtempSync(join(tmpdir(), 'flatmin-fatbin-'));
-afterAll(() => rmSync(folder, { recursive: true }));
+const folder = temporaryFolder('fatbin');
 
 /** A fat binary with an entry of 16 bytes for each (kind, architecture); kind 1 is PTX, 2 machine code. */
 function fatBinary(...parts: [number, number][]): Buffer {

@@ -1,9 +1,8 @@
 // The dashboard: who is let in, what the feed tells, and, where there is a Chromium, what a user sees and does in it.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { type IncomingHttpHeaders, type RequestOptions, request } from 'node:http';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Browser, chromium, type Page } from 'playwright-core';
@@ -12,16 +11,16 @@ import { RunFeed, type Update } from '../src/cli/dashboard/feed.js';
 import { readStoredRun } from '../src/report/runs.js';
 import { thisProcess } from '../src/run-process.js';
 import { flatmin } from './support/cli.js';
+import { temporaryFolder } from './support/folder.js';
 
 const ENTRY = fileURLToPath(new URL('../bin/flatmin.js', import.meta.url));
 const CHROMIUM = process.env.FLATMIN_CHROMIUM ?? '/usr/bin/chromium';
 
-const folder = mkdtempSync(join(tmpdir(), 'flatmin-dashboard-'));
+const folder = temporaryFolder('dashboard');
 const children = new Set<ChildProcess>();
 afterAll(async () => {
   for (const child of children) child.kill();
   await Promise.all([...children].map((child) => child.exitCode ?? child.signalCode ?? once(child, 'close')));
-  rmSync(folder, { recursive: true });
 });
 
 /** Starts a command that serves a dashboard; resolves with its address. */
@@ -325,6 +324,19 @@ describe.skipIf(!existsSync(CHROMIUM))('in Chromium', () => {
     });
     expect(complaints).toEqual([]);
   }, 120_000);
+
+  it('a run that failed says of what, and cannot be stopped', async () => {
+    const runDir = makeRun('failed');
+    const error = { code: 'ERR_FLATMIN_NON_FINITE', message: 'training diverged' };
+    appendFileSync(join(runDir, 'events.jsonl'), `${JSON.stringify({ type: 'end', reason: 'failed', error })}\n`);
+    const { url } = await serve(['dashboard', runDir]);
+    const page = await openPage(url);
+    await page.locator('#state', { hasText: 'failed' }).waitFor();
+    expect(await text(page, '#log li.warning')).toBe('failed: ERR_FLATMIN_NON_FINITE: training diverged');
+    expect(await text(page, '#left')).toBe('ERR_FLATMIN_NON_FINITE');
+    expect(await page.locator('#stop').isDisabled()).toBe(true);
+    expect(complaints).toEqual([]);
+  }, 60_000);
 
   it('losses that are not finite are gaps, and names are text', async () => {
     const runDir = makeRun('odd');

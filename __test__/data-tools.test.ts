@@ -1,22 +1,20 @@
 // Image folders, shards and archives as users meet them: opened, looked at, packed, checked, drawn.
 
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { list } from 'tar';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { type Dataset, datasets, type EpochEvent, type JobProgress, models, SGD, Trainer } from '../src/index.js';
 import { flatmin } from './support/cli.js';
+import { temporaryFolder } from './support/folder.js';
 import { greyPng } from './support/png.js';
 import { errorOf } from './support.js';
 
-let root: string;
-let photos: string;
+const root = temporaryFolder('tools');
+const photos = join(root, 'photos');
 
 /** Eight pictures of two classes under train/ and val/. */
 beforeAll(async () => {
-  root = await mkdtemp(join(tmpdir(), 'flatmin-tools-'));
-  photos = join(root, 'photos');
   for (const part of ['train', 'val']) {
     for (let number = 0; number < 8; number += 1) {
       const folder = join(photos, part, number % 2 === 0 ? 'n01440764' : 'n01443537');
@@ -25,8 +23,6 @@ beforeAll(async () => {
     }
   }
 });
-
-afterAll(() => rm(root, { recursive: true }));
 
 /** One grey, 12 x 12. */
 const picture = (grey: number) => greyPng(12, new Uint8Array(144).fill(grey));

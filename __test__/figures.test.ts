@@ -1,10 +1,9 @@
 // The figures: what their numbers must be, by formulas that do not come from the code that made them, and that the files
 // hold pictures.
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseHTML } from 'linkedom';
-import { afterAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { figuresCommand } from '../src/cli/commands/figures.js';
 import { compose, wrap } from '../src/figures/compose.js';
 import { descentFigure } from '../src/figures/descent.js';
@@ -15,9 +14,9 @@ import { regionFigure } from '../src/figures/region.js';
 import { scaleInvarianceFigure } from '../src/figures/scale-invariance.js';
 import { sharpAndFlatFigure } from '../src/figures/sharp-and-flat.js';
 import { freezes, trajectoriesFigure } from '../src/figures/trajectories.js';
+import { temporaryFolder } from './support/folder.js';
 
-const folder = mkdtempSync(join(tmpdir(), 'flatmin-figures-'));
-afterAll(() => rmSync(folder, { recursive: true }));
+const folder = temporaryFolder('figures');
 
 const range = (values: readonly number[]) => Math.max(...values) - Math.min(...values);
 

@@ -1,21 +1,12 @@
 // Models that compute in float16, as users see them: the loss is scaled, overflows are skipped, a resumed run keeps the scale.
 
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { ASAM, datasets, models, SGD, Trainer } from '../src/index.js';
+import { temporaryFolder } from './support/folder.js';
 import { convBatch, convNet } from './support.js';
 
-let folder: string;
-
-beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'flatmin-float16-'));
-});
-
-afterAll(async () => {
-  await rm(folder, { recursive: true });
-});
+const folder = temporaryFolder('float16');
 
 it('a step is near that of float32, and tells its scale', async () => {
   const [wide, half] = await Promise.all(

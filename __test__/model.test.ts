@@ -1,25 +1,17 @@
 // Model: specs, passes, weights in and out, predictions.
 
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { ASAM, datasets, layers, Model, models, SGD, Tensor } from '../src/index.js';
+import { temporaryFolder } from './support/folder.js';
 import { convBatch, convNet, errorOf, expectClose, linearNet, numbersOf, weightsOf } from './support.js';
 
 /** A gray image of 8 x 8 pixels. */
 const grayPng =
   'iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAAU0lEQVR42gFIALf/AAAgQGCAoMDgAAQkRGSEpMTkAAgoSGiIqMjoAAwsTGyMrMzsABAwUHCQsNDwABQ0VHSUtNT0ABg4WHiYuNj4ABw8XHycvNz8FUQfgXGwCFQAAAAASUVORK5CYII=';
 
-let folder: string;
-
-beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'flatmin-model-'));
-});
-
-afterAll(async () => {
-  await rm(folder, { recursive: true });
-});
+const folder = temporaryFolder('model');
 
 describe('Model.sequential', () => {
   it("gives parameters PyTorch's names and shapes", async () => {

@@ -3,8 +3,7 @@
 
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
@@ -14,6 +13,7 @@ import { layers, Model, models, Tensor } from '../src/index.js';
 import { cacheRoot } from '../src/native/paths.js';
 import * as formula from './goldens/formula.js';
 import { flatmin } from './support/cli.js';
+import { temporaryFolder } from './support/folder.js';
 import { errorOf } from './support.js';
 
 const PYTHON = join(cacheRoot(process.env), 'onnx-venv', 'bin', 'python');
@@ -48,11 +48,7 @@ class Runtime {
   }
 }
 
-let folder: string;
-beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'flatmin-onnx-'));
-});
-afterAll(() => rm(folder, { recursive: true }));
+const folder = temporaryFolder('onnx');
 
 /** Running statistics, gains and offsets that leave nothing as it was: a fresh model's would hide half of the graph. */
 async function stir(model: Model): Promise<void> {

@@ -1,17 +1,16 @@
 // Reports on run folders: which runs make a group, what is said of them, and how large the page gets.
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseHTML } from 'linkedom';
-import { afterAll, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import { renderReport } from '../src/report/index.js';
 import { optimizerTitle } from '../src/report/optimizer-title.js';
 import { findRunFolders, readStoredRun, reportOn } from '../src/report/runs.js';
 import { thisProcess } from '../src/run-process.js';
+import { temporaryFolder } from './support/folder.js';
 import { errorOf } from './support.js';
 
-const folder = mkdtempSync(join(tmpdir(), 'flatmin-reports-'));
-afterAll(() => rmSync(folder, { recursive: true }));
+const folder = temporaryFolder('reports');
 let runs: string;
 beforeEach(() => {
   runs = mkdtempSync(join(folder, 'runs-'));
@@ -23,13 +22,14 @@ interface Made {
   sharpness?: object | null;
   cpu?: string;
   ended?: boolean;
+  failed?: object;
   process?: object | undefined;
 }
 
 /** Writes a run folder as the Trainer does. */
 function makeRun(
   name: string,
-  { seed = 1, epochs = 3, sharpness = null, cpu = 'a cpu', ended = true, process }: Made = {},
+  { seed = 1, epochs = 3, sharpness = null, cpu = 'a cpu', failed, ended = failed === undefined, process }: Made = {},
 ): string {
   const path = join(runs, name);
   mkdirSync(path, { recursive: true });
@@ -55,6 +55,7 @@ function makeRun(
     },
     ...Array.from({ length: epochs }, (_, index) => epochLine(index + 1, seed, sharpness !== null)),
     ...(ended ? [{ type: 'end', reason: 'finished', result: {} }] : []),
+    ...(failed ? [{ type: 'end', reason: 'failed', error: failed }] : []),
   ];
   writeFileSync(join(path, 'events.jsonl'), lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
   return path;
@@ -119,6 +120,13 @@ it('says where runs came from, which have not ended, and where environments diff
   const text = document.body.textContent;
   for (const part of [join(runs, 'a'), '2026-01-02 03:04:05', 'not ended', 'cut off', 'waiting for data, %', '0.30'])
     expect(text).toContain(part);
+});
+
+it('says what a run failed of', () => {
+  const failed = { code: 'ERR_FLATMIN_NON_FINITE', message: 'training diverged' };
+  const { meta, runs: found } = reportOf([makeRun('a'), makeRun('b', { seed: 2, failed })]);
+  expect(meta.notes).toEqual(['SGD, seed 2: failed (ERR_FLATMIN_NON_FINITE: training diverged).']);
+  expect(found.map(({ origin }) => origin?.state)).toEqual(['finished', 'failed']);
 });
 
 it('finds runs below a folder', () => {

@@ -1,14 +1,14 @@
 // A study: its statistics against values known by hand, and a tiny one from the command line to its page and back.
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { planStudy, studySchema } from '../src/cli/study/plan.js';
 import type { NetRecord } from '../src/cli/study/record.js';
 import { studyDocument } from '../src/cli/study/result.js';
 import { cellsOf, granulated, granulatedDifference, kendallTau, tauDifference } from '../src/cli/study/statistics.js';
 import { parseOptions } from '../src/options/index.js';
 import { flatmin } from './support/cli.js';
+import { temporaryFolder } from './support/folder.js';
 
 const options = (given: object) => parseOptions(studySchema, given, 'study');
 
@@ -115,12 +115,11 @@ it('ranks converged nets only, and lists the others', () => {
 });
 
 describe('flatmin study', () => {
-  let folder: string;
+  const folder = temporaryFolder('study');
   let file: string;
   const out = () => join(folder, 'study');
 
   beforeAll(() => {
-    folder = mkdtempSync(join(tmpdir(), 'flatmin-study-'));
     file = join(folder, 'study.yaml');
     writeFileSync(
       file,
@@ -139,7 +138,6 @@ jobs: 2
 `,
     );
   });
-  afterAll(() => rmSync(folder, { recursive: true }));
 
   it('trains the grid in processes, keeps each record, and makes a document and a page', async () => {
     const { code, stdout, stderr } = await flatmin(['study', file, '--out', out(), '--json']);

@@ -1,8 +1,7 @@
 // TensorBoard files, decoded here by hand: framing with bit-by-bit checksums, and the fields of tensorflow's event.proto.
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import {
   type Dataset,
   datasets,
@@ -14,10 +13,10 @@ import {
   type TrainEvent,
   Trainer,
 } from '../src/index.js';
+import { temporaryFolder } from './support/folder.js';
 import { errorOf } from './support.js';
 
-const folder = mkdtempSync(join(tmpdir(), 'flatmin-tensorboard-'));
-afterAll(() => rmSync(folder, { recursive: true }));
+const folder = temporaryFolder('tensorboard');
 
 /** CRC-32C by its definition: the reflected polynomial 0x82f63b78, a bit at a time. */
 function crc32c(bytes: Uint8Array): number {

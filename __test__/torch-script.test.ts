@@ -1,26 +1,17 @@
 // TorchScript modules through the facade: trained, measured, saved and opened again.
 
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { ASAM, datasets, layers, Model, SGD, Tensor, Trainer } from '../src/index.js';
 import { uniform } from './goldens/formula.js';
+import { temporaryFolder } from './support/folder.js';
 import { errorOf, weightsOf } from './support.js';
 
 const file = fileURLToPath(new URL('fixtures/small-script.pt', import.meta.url));
 const inputShape = [2, 4, 4] as [number, number, number];
 
-let folder: string;
-
-beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'flatmin-script-'));
-});
-
-afterAll(async () => {
-  await rm(folder, { recursive: true });
-});
+const folder = temporaryFolder('script');
 
 const pixels = Uint8Array.from(uniform('script', 24 * 32), (value) => 127 * (value + 1));
 const images = datasets.fromArrays({

@@ -1,9 +1,8 @@
 // Trainer and fit: real runs on small data, awaited, iterated, stopped, aborted and resumed.
 
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import {
   AbortError,
   ASAM,
@@ -19,18 +18,14 @@ import {
   Trainer,
   type TrainerOptions,
 } from '../src/index.js';
+import { temporaryFolder } from './support/folder.js';
 import { errorOf, weightsOf } from './support.js';
 
-let folder: string;
+const folder = temporaryFolder('trainer');
 let digits: Dataset;
 
-beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'flatmin-trainer-'));
+beforeAll(() => {
   digits = datasets.digits().take(256);
-});
-
-afterAll(async () => {
-  await rm(folder, { recursive: true });
 });
 
 /** A small classifier of digits, with dropout and batch norm so that every kind of state takes part. */

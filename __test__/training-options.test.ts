@@ -1,9 +1,7 @@
 // Options of training around the step: averaged weights, mixed batches, losses, step norms, runs that diverge.
 
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import {
   ASAM,
   callbacks,
@@ -17,18 +15,14 @@ import {
   Trainer,
   type TrainerOptions,
 } from '../src/index.js';
+import { temporaryFolder } from './support/folder.js';
 import { errorOf, weightsOf } from './support.js';
 
-let folder: string;
+const folder = temporaryFolder('options');
 let digits: Dataset;
 
-beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'flatmin-options-'));
+beforeAll(() => {
   digits = datasets.digits().take(192);
-});
-
-afterAll(async () => {
-  await rm(folder, { recursive: true });
 });
 
 /** With batch norm, whose statistics an average needs. */

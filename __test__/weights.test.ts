@@ -1,11 +1,11 @@
 // Weights of PyTorch in and out, frozen parts and new heads: the facade over fixtures that `fixtures/make_weights.py` made.
 
-import { mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { ASAM, layers, Model, models, SGD } from '../src/index.js';
+import { temporaryFolder } from './support/folder.js';
 import { convBatch, convNet, errorOf, weightsOf } from './support.js';
 
 const fixture = (name: string) => fileURLToPath(new URL(`fixtures/${name}`, import.meta.url));
@@ -24,15 +24,7 @@ function small(seed = 0): Model {
   return Model.sequential(list, { inputShape: [2, 4, 4], seed });
 }
 
-let folder: string;
-
-beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'flatmin-weights-'));
-});
-
-afterAll(async () => {
-  await rm(folder, { recursive: true });
-});
+const folder = temporaryFolder('weights');
 
 describe('loadWeights', () => {
   it.each(['small.pt', 'small-legacy.pt', 'shared.pt', 'parameters.pt', 'checkpoint.pt'])('reads %s', async (name) => {

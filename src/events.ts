@@ -1,6 +1,8 @@
 // What a training run tells: its events and the history that they add up to.
 // Accuracies are fractions, losses are means over images, times are seconds, epochs count from 1.
 
+import type { ErrorCode } from './errors.js';
+
 /** Means over the training batches of an epoch, measured while the weights moved. */
 export interface TrainScores {
   /** NaN when it was not finite. */
@@ -166,6 +168,16 @@ export interface EndEvent {
 
 /** Any event of a run. */
 export type TrainEvent = StartEvent | StepEvent | EpochEvent | CheckpointEvent | EndEvent;
+
+/** The last line of `events.jsonl` of a run that failed. Who follows the run gets the error itself in its place. */
+export interface FailureEvent {
+  type: 'end';
+  reason: 'failed';
+  error: { code: ErrorCode; message: string };
+}
+
+/** A line of `events.jsonl`. */
+export type RecordedEvent = Exclude<TrainEvent, StepEvent> | FailureEvent;
 
 /** What `await trainer.fit()` gives. */
 export interface History {

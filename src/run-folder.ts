@@ -3,7 +3,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { FlatminError } from './errors.js';
-import type { EpochEvent, StepEvent, TrainEvent } from './events.js';
+import type { EpochEvent, RecordedEvent, StepEvent } from './events.js';
 
 /** Names of the files in a run folder; `options.json` is there for runs of the command line. */
 export const RUN_FILES = {
@@ -50,8 +50,10 @@ function parse(text: string, place: string): unknown {
 /** Reads a file of one JSON document. @throws `ERR_FLATMIN_PATH`, `ERR_FLATMIN_FORMAT`. */
 export const readJson = (path: string): unknown => parse(read(path), path);
 
+type AnyEvent = StepEvent | RecordedEvent;
+
 /** The events in whole lines of text; what follows the last line break is still being written. */
-export function parseEvents<T extends TrainEvent>(text: string, path: string): T[] {
+export function parseEvents<T extends AnyEvent>(text: string, path: string): T[] {
   return text
     .split('\n')
     .slice(0, -1)
@@ -59,27 +61,27 @@ export function parseEvents<T extends TrainEvent>(text: string, path: string): T
 }
 
 /** Every event of a run but its steps; none before it has begun. */
-export function readEvents(runDir: string): Exclude<TrainEvent, StepEvent>[] {
+export function readEvents(runDir: string): RecordedEvent[] {
   const path = join(runDir, RUN_FILES.events);
   return existsSync(path) ? parseEvents(read(path), path) : [];
 }
 
 /** The epochs among events. */
-export const epochsOf = (events: readonly TrainEvent[]): EpochEvent[] =>
+export const epochsOf = (events: readonly AnyEvent[]): EpochEvent[] =>
   events.filter((event): event is EpochEvent => event.type === 'epoch');
 
 /** JSON has no NaN: a loss or norm that was not finite lies there, and comes from the native side, as null. */
-export function withNumbers<T extends TrainEvent>(event: T): T {
+export function withNumbers<T extends AnyEvent>(event: T): T {
   fillIn(event);
   return event;
 }
 
-function fillIn(event: TrainEvent): void {
+function fillIn(event: AnyEvent): void {
   if (event.type === 'step') {
     event.loss ??= Number.NaN;
     event.gradientNorm ??= Number.NaN;
   }
-  const scores = event.type === 'epoch' ? event : event.type === 'end' ? event.result : undefined;
+  const scores = event.type === 'epoch' ? event : 'result' in event ? event.result : undefined;
   const { averaged } = scores ?? {};
   const sets = [scores?.train, scores?.validation, scores?.test, averaged?.validation, averaged?.test];
   for (const set of sets) if (set) set.loss ??= Number.NaN;

@@ -13,7 +13,8 @@ export interface DataBenchOptions extends BenchSettings {
   readonly size: number;
   readonly batch: number;
   readonly peer: boolean;
-  readonly decoders: readonly (typeof DECODERS)[number][];
+  /** Default: all of them. */
+  readonly decoders?: readonly (typeof DECODERS)[number][] | undefined;
 }
 
 interface StartedDecoder extends Started {
@@ -78,7 +79,7 @@ async function startPeers(options: DataBenchOptions, threads: number): Promise<S
   const { dataDir: folder, size, batch, warmup } = options;
   const python = await peerPython();
   const started: StartedDecoder[] = [];
-  for (const decoder of options.decoders) {
+  for (const decoder of options.decoders ?? DECODERS) {
     const name = `${decoder}${threadsOf(threads)}`;
     options.onBlock?.(0, name);
     const args = { folder, decoder, size, batch, threads, warmup };

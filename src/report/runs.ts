@@ -4,7 +4,7 @@ import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { FlatminError } from '../errors.js';
-import type { StartEvent, StepEvent, TrainEvent } from '../events.js';
+import type { RecordedEvent, StartEvent } from '../events.js';
 import { epochsOf, isRunFolder, RUN_FILES, readEvents, readJson, requireRunFolder } from '../run-folder.js';
 import { processIsGone } from '../run-process.js';
 import { optimizerTitle } from './optimizer-title.js';
@@ -31,7 +31,7 @@ export interface StoredRun {
   readonly path: string;
   readonly config: Config;
   readonly options: z.output<typeof optionsSchema>;
-  readonly events: readonly Exclude<TrainEvent, StepEvent>[];
+  readonly events: readonly RecordedEvent[];
   /** It has not ended, but the process that trained it has. */
   readonly cutOff: boolean;
 }
@@ -115,6 +115,10 @@ function stateOf({ events, cutOff }: StoredRun): string {
   return cutOff ? 'cut off' : 'not ended';
 }
 
+/** What a run failed of. */
+const causeOf = (last: RecordedEvent | undefined) =>
+  last?.type === 'end' && last.reason === 'failed' ? ` (${last.error.code}: ${last.error.message})` : '';
+
 /** What all maps agree on, and of the others the values. */
 function shared(all: readonly Settings[]): Record<string, string> {
   const keys = [...new Set(all.flatMap((settings) => [...settings.keys()]))];
@@ -158,8 +162,10 @@ export function reportOn(stored: readonly StoredRun[], title?: string): { runs: 
       options: Object.fromEntries(common),
       environment: shared(environments),
       ...(reference !== undefined && { reference }),
-      notes: runs.flatMap(({ origin, group, seed }) =>
-        origin?.state === 'finished' ? [] : [`${group}, seed ${seed}: ${origin?.state}.`],
+      notes: runs.flatMap(({ origin, group, seed }, index) =>
+        origin?.state === 'finished'
+          ? []
+          : [`${group}, seed ${seed}: ${origin?.state}${causeOf(stored[index]?.events.at(-1))}.`],
       ),
     },
   };

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use flatmin_torch_ext::{bump_version, clear_grad, set_grad};
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::dtype::Dtype;
@@ -22,8 +23,9 @@ use crate::error::{Error, Result};
 /// Segments start at multiples of this many elements, so that vector loads are aligned.
 pub const ALIGNMENT: usize = 32;
 
-/// What a parameter is, for rules such as "biases are not rescaled" or "no weight decay on norms".
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// What a parameter is, for options and for rules such as "biases are not rescaled" or "no weight decay on norms".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum ParamKind {
     /// Convolution filters, `[out, in / groups, height, width]`.
     ConvWeight,

@@ -65,36 +65,22 @@ impl Model {
         let parameters = ParameterArena::new(&plan.parameters, dtype)?;
         let positions = plan.parameters.iter().filter_map(|param| parameters.position(&param.name)).collect();
         let buffers = BufferArena::new(&plan.norms, dtype)?;
-        let statistics = Statistics::Stage;
-        let (entries, rows, network) = (plan.entries, plan.rows, Network::Layers(nodes));
-        let (loss_scale, fused, accepted) = (1.0, true, Cell::new(spec.input_shape));
-        let model = Self {
-            spec,
-            parameters,
-            buffers,
-            network,
-            positions,
-            entries,
-            rows,
-            statistics,
-            loss_scale,
-            fused,
-            accepted,
-        };
-        Ok((model, plan.inits))
+        let network = Network::Layers(nodes);
+        Ok((Self::of(spec, network, parameters, buffers, positions, plan.entries, plan.rows), plan.inits))
     }
 
-    /// A model around a TorchScript module that reads these parameters.
-    pub(crate) fn of_script(
+    /// A new model of parts that belong together.
+    pub(crate) fn of(
         spec: ModelSpec,
-        script: Script,
+        network: Network,
         parameters: ParameterArena,
         buffers: BufferArena,
+        positions: Vec<usize>,
         entries: Vec<StateEntry>,
+        rows: Vec<LayerSummary>,
     ) -> Self {
-        let (rows, positions) = (vec![script.row(&spec, &parameters)], script.positions().to_vec());
-        let (network, statistics) = (Network::Script(script), Statistics::Stage);
-        let (loss_scale, fused, accepted) = (1.0, true, Cell::new(spec.input_shape));
+        let (statistics, loss_scale, fused) = (Statistics::Stage, 1.0, true);
+        let accepted = Cell::new(spec.input_shape);
         Self { spec, parameters, buffers, network, positions, entries, rows, statistics, loss_scale, fused, accepted }
     }
 

@@ -16,7 +16,7 @@ use crate::compile::StateEntry;
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::layers::{ParamId, Pass, Statistics};
-use crate::model::Model;
+use crate::model::{Model, Network};
 use crate::spec::{FORMAT, ModelSpec, Normalization};
 use crate::state_dict::copy_of;
 use crate::summary::LayerSummary;
@@ -141,8 +141,9 @@ impl Model {
                 module.set(place, &tensor.value.f_to_kind(dtype.kind())?)?;
             }
         }
-        let script = Script { module, parameters: plan.parameters, positions, norms: plan.places };
-        Ok(Self::of_script(spec, script, parameters, buffers, plan.entries))
+        let script = Script { module, parameters: plan.parameters, positions: positions.clone(), norms: plan.places };
+        let rows = vec![summary(&spec, &parameters)];
+        Ok(Self::of(spec, Network::Script(script), parameters, buffers, positions, plan.entries, rows))
     }
 }
 
@@ -205,26 +206,23 @@ fn kind(name: &str, value: &Tensor, weight: Option<usize>) -> ParamKind {
     }
 }
 
-impl Script {
-    pub fn positions(&self) -> &[usize] {
-        &self.positions
+/// The one row that a module has.
+fn summary(spec: &ModelSpec, parameters: &ParameterArena) -> LayerSummary {
+    let output_shape = vec![spec.num_classes];
+    LayerSummary {
+        name: spec.name.clone(),
+        kind: "torchScript",
+        output_shape,
+        parameters: parameters.parameter_count() as i64,
+        // What a module computes and keeps cannot be read off it.
+        macs: 0,
+        kept: 0,
     }
+}
 
+impl Script {
     pub fn module(&self) -> &ScriptModule {
         &self.module
-    }
-
-    pub fn row(&self, spec: &ModelSpec, parameters: &ParameterArena) -> LayerSummary {
-        let output_shape = vec![spec.num_classes];
-        LayerSummary {
-            name: spec.name.clone(),
-            kind: "torchScript",
-            output_shape,
-            parameters: parameters.parameter_count() as i64,
-            // What a module computes and keeps cannot be read off it.
-            macs: 0,
-            kept: 0,
-        }
     }
 
     /// Logits. In training, random numbers (dropout) follow the mask seed, by way of torch's global generator.

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
-use flatmin_torch_ext::set_flush_denormal;
+use flatmin_torch_ext::{set_flush_denormal, settle_num_threads};
 use futures_channel::oneshot;
 use napi::Env;
 use napi::bindgen_prelude::{PromiseRaw, ToNapiValue};
@@ -83,6 +83,7 @@ fn start() -> napi::Result<Worker> {
     let (jobs, queue) = channel::<Job>();
     let body = move || {
         set_flush_denormal(true);
+        settle_num_threads(None);
         for job in queue {
             // A job that is dropped rejects its promise.
             if !lifecycle::ending() {

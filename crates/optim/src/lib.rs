@@ -25,7 +25,7 @@ mod step;
 pub use averaging::{AverageConfig, AverageCount, AverageStatistics, Averaging};
 pub use config::{
     Adaptive, BallConfig, BaseConfig, BatchNormPolicy, Clip, Decay, GroupConfig, MaskBy, Masks, MetricsFrom,
-    OptimizerConfig, PNorm, ParameterKind, Perturb, Reduction, Restore, Scale, SharpnessConfig, Variant,
+    OptimizerConfig, PNorm, Perturb, Reduction, Restore, Scale, SharpnessConfig, Variant,
 };
 pub use device_step::Recorded;
 pub use error::{Error, Result};

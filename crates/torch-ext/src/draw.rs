@@ -47,19 +47,29 @@ impl Seed<'_> {
 /// [`Error::Argument`] unless the dtype is a float of at least 16 bits.
 pub fn draw_like(like: &Tensor, seed: Seed<'_>, stream: u64, draw: Draw) -> Result<Tensor> {
     let seed = split_mix(seed.value()?, stream);
-    let dense = like.f_detach()?.f_empty_like()?;
-    let out = Tensor::f_empty_strided(dense.size(), dense.stride(), (dense.kind(), Device::Cpu))?;
-    match out.kind() {
-        Kind::Float => fill(Slab::of(&out), seed, draw, |value| value as f32),
-        Kind::Double => fill(Slab::of(&out), seed, draw, |value| value),
-        Kind::BFloat16 => fill(Slab::of(&out), seed, draw, |value| bf16::from_f32(value as f32)),
-        Kind::Half => fill(Slab::of(&out), seed, draw, |value| f16::from_f32(value as f32)),
+    let mut out = like.f_detach()?.f_empty_like()?;
+    let drawn = laid_out_as(&out, (out.kind(), Device::Cpu))?;
+    match drawn.kind() {
+        Kind::Float => fill(Slab::of(&drawn), seed, draw, |value| value as f32),
+        Kind::Double => fill(Slab::of(&drawn), seed, draw, |value| value),
+        Kind::BFloat16 => fill(Slab::of(&drawn), seed, draw, |value| bf16::from_f32(value as f32)),
+        Kind::Half => fill(Slab::of(&drawn), seed, draw, |value| f16::from_f32(value as f32)),
         other => {
             let (found, expected) = (format!("dtype {other:?}"), "a float of 16 bits or more".to_owned());
             return Err(Error::Argument { what: "random numbers", found, expected });
         }
     }
-    Ok(out.f_to_device(like.device())?)
+    // Nothing if they are the same.
+    out.f_copy_(&drawn)?;
+    Ok(out)
+}
+
+/// Memory for what goes to `out`, in its layout, of another dtype or on another device; `out` itself if these are its own.
+pub(crate) fn laid_out_as(out: &Tensor, options: (Kind, Device)) -> Result<Tensor> {
+    if options == (out.kind(), out.device()) {
+        return Ok(out.shallow_clone());
+    }
+    Ok(Tensor::f_empty_strided(out.size(), out.stride(), options)?)
 }
 
 fn fill<T: Number>(out: Slab<T>, seed: u64, draw: Draw, round: impl Fn(f64) -> T + Copy + Sync) {

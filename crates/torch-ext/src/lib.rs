@@ -23,7 +23,8 @@ pub use generator::Generator;
 pub use matmul::{linear, self_attention};
 pub use norm_act::{BatchNorm, batch_norm_relu};
 pub use runtime::{
-    configure, cpu_capability, num_threads, parallel_for, set_flush_denormal, set_num_threads, torch_version,
+    configure, cpu_capability, num_threads, parallel_for, set_flush_denormal, set_num_threads, settle_num_threads,
+    torch_version,
 };
 pub use script::{ScriptModule, ScriptTensor};
 pub use switches::Switches;

@@ -1,7 +1,10 @@
 //! Threads, denormals and memory: the process-wide side of libtorch, and the parallel loop that our kernels run on.
 
 use std::ffi::{CStr, c_void};
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use crate::ffi;
 
@@ -10,9 +13,27 @@ pub fn configure() {
     unsafe { ffi::flatmin_install_allocator() }
 }
 
-/// How many threads an operation uses when called from this thread.
+/// How many threads an operation uses when called from this thread, and from threads that start later.
 pub fn set_num_threads(threads: i32) {
     unsafe { ffi::flatmin_set_num_threads(threads) }
+}
+
+/// Settles how many threads an operation uses when called from this thread, whatever others do: this number, or as many as
+/// threads get that start now. Unlike [`set_num_threads`], this leaves alone what threads get that start later.
+pub fn settle_num_threads(threads: Option<i32>) {
+    static ALONE: Mutex<()> = Mutex::new(());
+
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    // A thread takes what was set last when it first asks.
+    let _ = num_threads();
+    let Some(threads) = threads else { return };
+    let others = on_new_thread(num_threads);
+    set_num_threads(threads);
+    on_new_thread(|| set_num_threads(others));
+}
+
+fn on_new_thread<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    thread::scope(|scope| scope.spawn(work).join()).unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// How many threads an operation uses when called from this thread.
@@ -62,24 +83,14 @@ pub fn parallel_for(count: usize, body: impl Fn(usize) + Sync) {
     start(Shared { next: AtomicUsize::new(0), count, body: &body }, workers);
 }
 
-/// Runs a test's computation on so many threads, and no other such test beside it: threads that start later take the number
-/// that was set last, and sums of libtorch's depend on it.
+/// Runs a test's computation on so many threads.
 #[cfg(test)]
 pub(crate) fn with_num_threads<R>(threads: i32, body: impl FnOnce() -> R) -> R {
-    use std::sync::{Mutex, PoisonError};
-
-    struct Restore(i32);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            set_num_threads(self.0);
-        }
-    }
-    static ALONE: Mutex<()> = Mutex::new(());
-
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let _restore = Restore(num_threads());
-    set_num_threads(threads);
-    body()
+    let before = num_threads();
+    settle_num_threads(Some(threads));
+    let result = body();
+    settle_num_threads(Some(before));
+    result
 }
 
 #[cfg(test)]
@@ -94,6 +105,15 @@ mod tests {
         });
         assert!(hits.iter().all(|hit| hit.load(Ordering::Relaxed) == 1));
         parallel_for(0, |_| panic!("no index to run"));
+    }
+
+    #[test]
+    fn a_settled_number_stays() {
+        on_new_thread(|| {
+            settle_num_threads(Some(3));
+            on_new_thread(|| settle_num_threads(Some(5)));
+            assert_eq!(num_threads(), 3);
+        });
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::Error;
 use crate::metrics::Evaluation;
 
 /// An event. In JSON the kind is the field `type`; all names are camelCase; accuracies are fractions; numbers that are
@@ -201,6 +202,26 @@ pub struct Best {
 pub struct EndEvent {
     pub reason: EndReason,
     pub result: RunResult,
+}
+
+/// The last line of a run that failed. It is for who reads the folder; who follows the run gets the error itself.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "type", rename = "end")]
+pub struct FailureEvent {
+    reason: &'static str,
+    error: Failure,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Failure {
+    code: &'static str,
+    message: String,
+}
+
+impl FailureEvent {
+    pub fn of(error: &Error) -> Self {
+        Self { reason: "failed", error: Failure { code: error.code(), message: error.to_string() } }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -1,6 +1,5 @@
 //! A training run as its owner sees it: started, read event by event, stopped. The work happens on a thread of its own.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -8,7 +7,7 @@ use std::time::Duration;
 
 use flatmin_data::Dataset;
 use flatmin_optim::{Averaging, Factors, Phase};
-use flatmin_torch_ext::{num_threads, set_flush_denormal, set_num_threads};
+use flatmin_torch_ext::{set_flush_denormal, settle_num_threads};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -29,7 +28,7 @@ use crate::run_dir::RunDir;
 use crate::schedule::{Own, Schedules};
 use crate::slot::ModelSlot;
 use crate::stopwatch::Stopwatch;
-use crate::trainer::{Datasets, Report, ResidentSets, Trainer};
+use crate::trainer::{Datasets, Report, ResidentSets, Trainer, caught};
 
 /// A run in progress. Dropping the handle does not end it.
 pub struct Run {
@@ -65,13 +64,12 @@ impl Run {
         let sender = Arc::new(sender);
         let setup = Setup { slot, optimizer, sets, config, resume, control: control.clone(), events: sender.clone() };
         let body = move || {
-            let outcome = catch_unwind(AssertUnwindSafe(|| setup.run()));
+            let outcome = caught(|| setup.run());
             // The model is free before the last event tells so.
             drop(lease);
             match outcome {
-                Ok(Ok(end)) => sender.send(end),
-                Ok(Err(error)) => sender.fail(error),
-                Err(_) => sender.fail(Error::Internal("the training thread panicked".into())),
+                Ok(end) => sender.send(end),
+                Err(error) => sender.fail(error),
             }
         };
         let thread = std::thread::Builder::new().name("flatmin-train".into()).spawn(body);
@@ -128,13 +126,10 @@ impl Setup {
     fn run(self) -> Result<Event> {
         // Weights that decay towards zero make denormals, which are many times slower.
         set_flush_denormal(true);
-        let threads = num_threads();
-        set_num_threads(self.config.threads.unwrap_or(threads));
+        settle_num_threads(self.config.threads);
         let optimizer = self.optimizer.clone();
         let end = self.trainer().and_then(|mut trainer| trainer.run());
         optimizer.lock().set_factors(Factors::default());
-        // libtorch hands the number on to threads that start later.
-        set_num_threads(threads);
         end
     }
 

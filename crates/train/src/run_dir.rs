@@ -6,10 +6,11 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::events::{CheckpointKind, Event};
+use crate::events::{CheckpointKind, Event, FailureEvent};
 use crate::folder;
 
 const CONFIG: &str = "config.json";
@@ -38,7 +39,7 @@ impl Log {
         Ok(Self { path, file })
     }
 
-    fn append(&mut self, event: &Event) -> Result<()> {
+    fn append(&mut self, event: &impl Serialize) -> Result<()> {
         let mut line = serde_json::to_vec(event).map_err(|error| Error::Internal(error.to_string()))?;
         line.push(b'\n');
         self.file.write_all(&line).map_err(|error| Error::io("write", &self.path, error))
@@ -117,6 +118,11 @@ impl RunDir {
             Event::Step(_) => self.steps.append(event),
             _ => self.events.append(event),
         }
+    }
+
+    /// Tells what the run failed of.
+    pub fn log_failure(&mut self, error: &Error) -> Result<()> {
+        self.events.append(&FailureEvent::of(error))
     }
 
     /// The file that asks the run to end.

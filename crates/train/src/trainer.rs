@@ -1,5 +1,6 @@
 //! The training loop: epochs of steps, evaluations at their ends, checkpoints, and the events that tell of it all.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -101,6 +102,12 @@ pub(crate) struct Trainer {
     pub report: Report,
 }
 
+/// The outcome of work on the run's thread; an error if it panicked.
+pub(crate) fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let panicked = |_| Err(Error::Internal("the training thread panicked".into()));
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked)
+}
+
 /// What is in force in the first group, schedules included.
 struct Rates {
     lr: f64,
@@ -132,6 +139,15 @@ pub(crate) struct Report {
 impl Trainer {
     /// Runs to the end and answers the end event, which the caller sends once the model is free.
     pub fn run(&mut self) -> Result<Event> {
+        let outcome = caught(|| self.train());
+        if let (Err(error), Some(run_dir)) = (&outcome, &mut self.run_dir) {
+            // Writing may be what failed.
+            let _ = run_dir.log_failure(error);
+        }
+        outcome
+    }
+
+    fn train(&mut self) -> Result<Event> {
         self.start()?;
         let reason = self.epochs()?;
         if reason != EndReason::Finished {

@@ -6,8 +6,10 @@ use std::fs;
 
 use common::{Pair, Story, asam, config, images, sam_with_adam, sets, stop_after};
 use flatmin_optim::Loss;
+use flatmin_torch_ext::num_threads;
 use flatmin_train::{
-    Acknowledgement, CheckpointKind, CheckpointPolicy, Datasets, EndReason, Event, NonFinite, StepMetric, TrainConfig,
+    Acknowledgement, CheckpointKind, CheckpointPolicy, Datasets, EndReason, EpochEvent, Event, NonFinite, StepMetric,
+    TrainConfig,
 };
 use serde_json::{Value, json};
 
@@ -190,6 +192,20 @@ fn a_model_has_one_run_at_a_time() {
 }
 
 #[test]
+fn a_run_has_threads_of_its_own() {
+    let new_thread = || std::thread::spawn(num_threads).join().unwrap();
+    let options = config(1);
+    let held = TrainConfig { threads: Some(2), await_epoch_end: true, ..options.clone() };
+    let run = Pair::new(asam()).start(&sets(), &held, None).unwrap();
+    while !matches!(run.events().next_blocking().unwrap(), Some(Event::Epoch(_))) {}
+    assert_eq!(new_thread(), 1);
+    Story::of(&Pair::new(asam()).start(&sets(), &options, None).unwrap());
+    run.acknowledge(Acknowledgement::default());
+    Story::of(&run);
+    assert_eq!(new_thread(), 1);
+}
+
+#[test]
 fn divergence_is_an_error_after_all_events() {
     let pair = Pair::new(json!({"base": {"type": "sgd", "lr": 1e30}}));
     let run = pair.start(&sets(), &config(50), None).unwrap();
@@ -205,6 +221,24 @@ fn divergence_is_an_error_after_all_events() {
     assert_eq!(error.code(), "ERR_FLATMIN_NON_FINITE");
     assert!(warned);
     assert!(!pair.model.is_training());
+}
+
+#[test]
+fn a_run_that_failed_says_so_in_its_folder() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("run");
+    let mut options = config(2);
+    options.run_dir = Some(path.clone());
+    let pair = Pair::new(json!({"base": {"type": "sgd", "lr": 1e-3}}));
+    let diverge = |_: &EpochEvent| Acknowledgement { lr: Some(1e30), ..Acknowledgement::default() };
+    let failing = TrainConfig { await_epoch_end: true, epochs: 50, ..options.clone() };
+    let error = Story::read(&pair.start(&sets(), &failing, None).unwrap(), diverge).map(|_| ()).unwrap_err();
+    let events = || -> Vec<Value> {
+        let lines = fs::read_to_string(path.join("events.jsonl")).unwrap();
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let told = json!({"code": "ERR_FLATMIN_NON_FINITE", "message": error.to_string()});
+    assert_eq!(events().last(), Some(&json!({"type": "end", "reason": "failed", "error": told})));
 }
 
 #[test]

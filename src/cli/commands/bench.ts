@@ -36,6 +36,12 @@ const optimizerOrAll = z
 const model = z.string().default('resnet20').describe('Name of the model');
 const batch = positiveInteger.default(128).describe('Images per step');
 
+/** Options of the peer say nothing without one. */
+function checkPeer(peer: boolean, option: string, value: unknown): void {
+  if (!peer && value !== undefined)
+    throw new UsageError(`--${option} belongs to the PyTorch peer: add --peer, or leave --${option} out`);
+}
+
 type Common = z.output<z.ZodObject<typeof commonFields>>;
 type Measure = (settings: {
   threads: number;
@@ -108,6 +114,7 @@ Examples:
     ...commonFields,
   }),
   run: async ({ optimizer, device, ...given }, context) => {
+    checkPeer(given.peer, 'variants', given.variants);
     const options = { ...given, device: settleDevice(device) };
     // As the peers do.
     if (options.device !== 'cpu') await load({ cuda: { cudnnBenchmark: true } });
@@ -147,10 +154,13 @@ Example:
     decoders: z
       .array(z.enum(DECODERS))
       .min(1)
-      .default([...DECODERS])
-      .describe('Decoders of the PyTorch peer'),
+      .optional()
+      .describe('Decoders of the PyTorch peer (default: all of them)'),
     ...commonFields,
     steps: commonFields.steps.default(12),
   }),
-  run: (options, context) => report('data', options, context, (settings) => benchData({ ...options, ...settings })),
+  run: async (options, context) => {
+    checkPeer(options.peer, 'decoders', options.decoders);
+    return report('data', options, context, (settings) => benchData({ ...options, ...settings }));
+  },
 });

@@ -2,7 +2,15 @@
 // The dashboard in the browser. It keeps the events of the run, and draws from them after each message: nothing is
 // remembered elsewhere, so a reload shows the same. Compiled, it stands in the page as text: it can import types only.
 import type UPlot from 'uplot';
-import type { CheckpointEvent, EndEvent, EpochEvent, Evaluation, StartEvent, StepEvent } from '../../events.js';
+import type {
+  EndEvent,
+  EpochEvent,
+  Evaluation,
+  FailureEvent,
+  RecordedEvent,
+  StartEvent,
+  StepEvent,
+} from '../../events.js';
 import type { Update } from './feed.js';
 
 declare const uPlot: typeof UPlot;
@@ -10,7 +18,7 @@ declare const uPlot: typeof UPlot;
 /** What is known of the run. Numbers that were not finite are null here, and gaps in the curves. */
 interface Run {
   start: StartEvent | undefined;
-  end: EndEvent | undefined;
+  end: EndEvent | FailureEvent | undefined;
   epochs: EpochEvent[];
   steps: StepEvent[];
   log: { text: string; kind: 'plain' | 'minor' | 'warning' }[];
@@ -37,6 +45,8 @@ function element<T extends HTMLElement = HTMLElement>(id: string): T {
 const digits = (value: Value, count: number) => (typeof value === 'number' ? value.toFixed(count) : '-');
 const percent = (value: Value) => (typeof value === 'number' ? `${(100 * value).toFixed(2)} %` : '-');
 const short = (value: Value) => (typeof value === 'number' ? Number(value.toPrecision(4)).toString() : '-');
+/** For legends, which keep room for so much. */
+const brief = (value: number) => Number(value.toPrecision(Math.abs(value) < 1 ? 3 : 4)).toString();
 const whole = (value: number) => value.toLocaleString('en');
 
 function clock(seconds: number): string {
@@ -62,17 +72,21 @@ function add(update: Update): void {
   if (kind === 'all') run = empty();
   updated = update.updated ?? updated;
   cutOff = update.cutOff;
-  for (const event of events as unknown as (StartEvent | EpochEvent | CheckpointEvent | EndEvent)[]) {
+  for (const event of events as unknown as RecordedEvent[]) {
     if (event.type === 'start') [run.start, run.end] = [event, undefined];
     else if (event.type === 'end') run.end = event;
     else if (event.type === 'epoch') run.epochs.push(event);
-    const warns = event.type === 'epoch' && event.warning !== undefined;
-    run.log.push({ text: logLine(event), kind: warns ? 'warning' : event.type === 'checkpoint' ? 'minor' : 'plain' });
+    run.log.push({ text: logLine(event), kind: kindOf(event) });
   }
   run.steps.push(...(steps as unknown as StepEvent[]));
 }
 
-function logLine(event: StartEvent | EpochEvent | CheckpointEvent | EndEvent): string {
+function kindOf(event: RecordedEvent): Run['log'][number]['kind'] {
+  if ('warning' in event || 'error' in event) return 'warning';
+  return event.type === 'checkpoint' ? 'minor' : 'plain';
+}
+
+function logLine(event: RecordedEvent): string {
   switch (event.type) {
     case 'start': {
       const from = event.resumedFrom === null ? 'started' : `went on from ${event.resumedFrom}`;
@@ -83,6 +97,7 @@ function logLine(event: StartEvent | EpochEvent | CheckpointEvent | EndEvent): s
     case 'checkpoint':
       return `checkpoint ${event.kind}: ${event.path}`;
     default:
+      if (event.reason === 'failed') return `failed: ${event.error.code}: ${event.error.message}`;
       return `${event.reason} after ${event.result.epochs} epochs, ${duration(event.result.seconds)}`;
   }
 }
@@ -250,7 +265,7 @@ function seriesOf({ label, colour, faint = false, right = false }: Curve): UPlot
     ...(right && { scale: 'right' }),
     ...{ label, stroke: faint ? `${stroke}88` : stroke, width: faint ? 1 : 2, spanGaps: true },
     points: { show: (plot, index) => !faint && pointsOf(plot, index) < 40, size: 5, fill: stroke },
-    value: (_, value) => (value === null ? '' : short(value)),
+    value: (_, value) => (value === null ? '' : brief(value)),
   };
 }
 
@@ -305,11 +320,13 @@ function drawProgress(): void {
   element('left').textContent = timeText();
 }
 
+const resultOf = (end: Run['end']) => (end === undefined || end.reason === 'failed' ? undefined : end.result);
+
 /** Steps that are known to be done. */
 function stepsDone(): number {
   const { start, end, steps, epochs } = run;
   const ofWholeEpochs = Math.min((epochs.at(-1)?.epoch ?? 0) * (start?.stepsPerEpoch ?? 0), start?.steps ?? 0);
-  return end?.result.steps ?? Math.max(steps.at(-1)?.step ?? 0, start?.stepsDone ?? 0, ofWholeEpochs);
+  return resultOf(end)?.steps ?? Math.max(steps.at(-1)?.step ?? 0, start?.stepsDone ?? 0, ofWholeEpochs);
 }
 
 /** How far the run is, in epochs. */
@@ -320,6 +337,7 @@ const SILENT_SECONDS = 120;
 
 function timeText(): string {
   const { end, steps } = run;
+  if (end?.reason === 'failed') return end.error.code;
   if (end !== undefined) return `took ${duration(end.result.seconds)}`;
   if (cutOff) return 'its process has ended';
   const silence = (Date.now() - updated) / 1000;

@@ -18,7 +18,7 @@ header .muted { overflow-wrap: anywhere; font-size: .9rem; }
 .pill { border-radius: 99px; padding: .2rem .75rem; font-weight: 600; font-size: .9rem; border: 1px solid currentColor; color: var(--muted); white-space: nowrap; }
 .pill[data-state="training"] { color: var(--busy); }
 .pill[data-state="finished"] { color: var(--good); }
-.pill[data-state="stopped"], .pill[data-state="stopping"], .pill[data-state="aborted"], .pill[data-state="disconnected"], .pill[data-state="cut off"] { color: var(--danger); }
+.pill:is([data-state="stopped"], [data-state="stopping"], [data-state="aborted"], [data-state="failed"], [data-state="disconnected"], [data-state="cut off"]) { color: var(--danger); }
 button { font: inherit; font-weight: 600; color: var(--ink); background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .35rem 1rem; cursor: pointer; }
 button:hover:enabled { border-color: var(--muted); }
 button:disabled { opacity: .45; cursor: default; }
@@ -32,7 +32,7 @@ progress::-webkit-progress-value { background: var(--accent); border-radius: 99p
 progress::-moz-progress-bar { background: var(--accent); }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: .85rem 1rem; min-width: 0; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: .75rem; }
-.tile { display: grid; gap: .1rem; font-variant-numeric: tabular-nums; }
+.tile { display: grid; gap: .1rem; align-content: start; font-variant-numeric: tabular-nums; }
 .tile strong { font-size: 1.5rem; line-height: 1.2; }
 .label { font-size: .85rem; }
 .detail { font-size: .85rem; min-height: 1.25em; }
@@ -42,10 +42,12 @@ progress::-moz-progress-bar { background: var(--accent); }
 .uplot .u-legend { font-size: 12px; text-align: left; margin: 0; font-variant-numeric: tabular-nums; }
 .u-inline tr { margin-right: 10px; }
 .u-series > * { padding: 2px; }
+.u-series:first-child .u-marker { display: none; }
+.u-legend .u-value { min-width: 3.9em; }
 .uplot .u-inline.u-live th::after { content: none; }
 .u-legend .u-marker { width: 1.1em; height: .25em; border-radius: 2px; }
 .log ol { margin: 0; padding: 0; list-style: none; max-height: 22rem; overflow-y: auto; font: 12.5px/1.6 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
-.log li { padding: .1rem 0; border-bottom: 1px solid color-mix(in srgb, var(--line) 55%, transparent); overflow-wrap: anywhere; }
+.log li { white-space: pre-wrap; padding: .1rem 0; border-bottom: 1px solid color-mix(in srgb, var(--line) 55%, transparent); overflow-wrap: anywhere; }
 .log li.warning { color: var(--danger); }
 .log li.minor { color: var(--muted); }
 dialog { border: 1px solid var(--line); border-radius: 12px; background: var(--card); color: var(--ink); padding: 1.25rem; max-width: 26rem; }

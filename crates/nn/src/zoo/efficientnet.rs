@@ -2,10 +2,10 @@
 //! depth; named and initialised as in torchvision, so that its weights load.
 
 use super::parts::{
-    IMAGENET, add, batch_norm, conv, convolution, dropout, linear, model, pooled, sequential, stochastic_depth,
+    IMAGENET, add, conv_norm, convolution, dropout, linear, model, pooled, sequential, stochastic_depth,
 };
 use super::{Entry, ZooOptions};
-use crate::spec::{Conv2d, GammaInit, Gate, GlobalAvgPool2d, Init, Layer, ModelSpec, Pointwise, Sequential};
+use crate::spec::{Conv2d, Gate, GlobalAvgPool2d, Init, Layer, ModelSpec, Pointwise, Sequential};
 
 pub(super) const MODELS: &[Entry] =
     &[Entry { name: "efficientnet_b0", options: &["dropout", "stochasticDepth"], spec }];
@@ -68,13 +68,6 @@ fn inverted(in_channels: i64, expansion: i64, kernel_size: i64, stride: i64, out
         sequence(conv_norm(out_channels, 1, 1, 1)),
     ]);
     layers
-}
-
-fn conv_norm(out_channels: i64, kernel_size: i64, stride: i64, groups: i64) -> Vec<Layer> {
-    vec![
-        conv("0", out_channels, kernel_size, stride, groups, Init::KaimingNormalFanOut),
-        batch_norm("1", GammaInit::Ones),
-    ]
 }
 
 fn conv_norm_silu(out_channels: i64, kernel_size: i64, stride: i64, groups: i64) -> Vec<Layer> {

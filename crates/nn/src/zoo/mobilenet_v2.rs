@@ -1,7 +1,7 @@
 //! MobileNetV2 (Sandler 2018, table 2) for CIFAR: inverted residuals with depthwise convolutions; the first two of the five
 //! reductions of size left out, as 32 x 32 images want; named and initialised as in torchvision.
 
-use super::parts::{CIFAR, add, batch_norm, conv, dropout, linear, model, pooled, sequential};
+use super::parts::{CIFAR, add, batch_norm, conv, conv_norm, dropout, linear, model, pooled, sequential};
 use super::{Entry, ZooOptions};
 use crate::spec::{GammaInit, Init, Layer, ModelSpec, Relu};
 
@@ -54,9 +54,7 @@ fn inverted(in_channels: i64, expansion: i64, stride: i64, out_channels: i64) ->
 }
 
 fn conv_norm_relu6(out_channels: i64, kernel_size: i64, stride: i64, groups: i64) -> Vec<Layer> {
-    vec![
-        conv("0", out_channels, kernel_size, stride, groups, Init::KaimingNormalFanOut),
-        batch_norm("1", GammaInit::Ones),
-        Layer::Relu6(Relu { name: Some("2".into()) }),
-    ]
+    let mut layers = conv_norm(out_channels, kernel_size, stride, groups);
+    layers.push(Layer::Relu6(Relu { name: Some("2".into()) }));
+    layers
 }

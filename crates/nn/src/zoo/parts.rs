@@ -27,6 +27,14 @@ pub(super) fn batch_norm(name: &str, init: GammaInit) -> Layer {
     Layer::BatchNorm2d(BatchNorm2d { name: Some(name.into()), eps: 1e-5, momentum: 0.1, affine: true, init })
 }
 
+/// A convolution and its batch norm, as torchvision's blocks begin.
+pub(super) fn conv_norm(out_channels: i64, kernel_size: i64, stride: i64, groups: i64) -> Vec<Layer> {
+    vec![
+        conv("0", out_channels, kernel_size, stride, groups, Init::KaimingNormalFanOut),
+        batch_norm("1", GammaInit::Ones),
+    ]
+}
+
 /// Normalisation over channels, an image's or a token's, with the eps of transformers.
 pub(super) fn layer_norm(name: &str) -> LayerNorm {
     LayerNorm { name: Some(name.into()), eps: 1e-6, affine: true }

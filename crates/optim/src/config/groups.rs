@@ -16,7 +16,7 @@ pub struct GroupConfig {
     #[serde(default)]
     pub parameters: Vec<String>,
     #[serde(default)]
-    pub kinds: Vec<ParameterKind>,
+    pub kinds: Vec<ParamKind>,
     #[serde(default)]
     pub lr: Option<f64>,
     #[serde(default)]
@@ -30,41 +30,9 @@ pub struct GroupConfig {
     pub perturb: Option<bool>,
 }
 
-/// [`ParamKind`] as options spell it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum ParameterKind {
-    ConvWeight,
-    LinearWeight,
-    /// gamma of a normalisation layer.
-    NormWeight,
-    /// Bias of a convolution or linear layer.
-    Bias,
-    /// beta of a normalisation layer.
-    NormBias,
-    /// Factors of a layer scale.
-    LayerScale,
-    /// Class token and positions of a transformer.
-    Embedding,
-}
-
-impl ParameterKind {
-    fn of(kind: ParamKind) -> Self {
-        match kind {
-            ParamKind::ConvWeight => Self::ConvWeight,
-            ParamKind::LinearWeight => Self::LinearWeight,
-            ParamKind::NormWeight => Self::NormWeight,
-            ParamKind::Bias => Self::Bias,
-            ParamKind::NormBias => Self::NormBias,
-            ParamKind::LayerScale => Self::LayerScale,
-            ParamKind::Embedding => Self::Embedding,
-        }
-    }
-}
-
 impl GroupConfig {
     fn includes(&self, segment: &Segment) -> bool {
-        self.kinds.contains(&ParameterKind::of(segment.kind))
+        self.kinds.contains(&segment.kind)
             || self.parameters.iter().any(|pattern| WildMatch::new(pattern).matches(&segment.name))
     }
 

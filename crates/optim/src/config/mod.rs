@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use base::{BaseConfig, Clip, Decay};
 pub(crate) use check::{at_least_zero, positive, share};
-pub use groups::{GroupConfig, ParameterKind};
+pub use groups::GroupConfig;
 pub use sharpness::{
     Adaptive, BallConfig, BatchNormPolicy, Masks, MetricsFrom, PNorm, Perturb, Reduction, Restore, Scale,
     SharpnessConfig,

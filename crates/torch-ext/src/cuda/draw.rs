@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::ffi;
 use super::place::{Place, number};
-use crate::draw::{Draw, Seed};
+use crate::draw::{Draw, Seed, laid_out_as};
 use crate::error::Result;
 
 impl Place {
@@ -12,10 +12,10 @@ impl Place {
     /// memory.
     pub fn draw_like(&self, like: &Tensor, seed: Seed<'_>, stream: u64, draw: Draw) -> Result<Tensor> {
         self.check_device(like)?;
-        let dense = like.f_detach()?;
+        let mut out = like.f_detach()?.f_empty_like()?;
         // The kernels know no float16.
         let kind = if like.kind() == Kind::Half { Kind::Float } else { like.kind() };
-        let out = dense.f_empty_like()?.f_to_kind(kind)?;
+        let drawn = laid_out_as(&out, (kind, self.device()))?;
         let (value, seed) = match seed {
             Seed::Value(value) => (value, std::ptr::null_mut()),
             Seed::Memory(seed) => (0, self.address("a seed", seed, Kind::Int64, 1)?),
@@ -31,11 +31,12 @@ impl Place {
             low,
             high,
             keep,
-            out: out.data_ptr(),
-            len: out.numel() as i64,
+            out: drawn.data_ptr(),
+            len: drawn.numel() as i64,
             number: number("random numbers", kind)?,
         };
         self.check((self.kernels.draw)(self.stream()?, &raw))?;
-        Ok(out.f_to_kind(like.kind())?)
+        out.f_copy_(&drawn)?;
+        Ok(out)
     }
 }

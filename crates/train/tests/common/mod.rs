@@ -108,7 +108,7 @@ pub fn sets() -> Datasets {
 }
 
 pub fn config(epochs: u64) -> TrainConfig {
-    // The process has one count, which a run puts back when it ends, and sums depend on it: all tests of a binary use the same.
+    // Sums depend on it: all tests of a binary use the same.
     set_num_threads(1);
     TrainConfig { batch_size: 16, seed: 5, ..TrainConfig::new(epochs) }
 }
