@@ -50,7 +50,10 @@ impl Carrier {
     /// Normalised images `[batch, channels, height, width]`, channels lying last, for what is queued from now on.
     pub fn end(&self, upload: Upload, shape: ImageShape) -> Result<Tensor> {
         let images = as_images(self.uploader.end(upload)?, shape)?;
-        self.normalizer.as_ref().map_or(Ok(images.shallow_clone()), |normalizer| normalizer.apply(&images))
+        match &self.normalizer {
+            Some(normalizer) => normalizer.apply(&images),
+            None => Ok(images),
+        }
     }
 
     /// Both at once.
