@@ -1,5 +1,5 @@
 // `npm run test:cuda`: everything of the CUDA library that can be tested without a GPU, and with one its kernels, too. Brings what is
-// missing: nvcc (100 MB), the libtorch of both releases (0.5 GB each) and the full CUDA libtorch (2.4 GB).
+// missing: nvcc (100 MB), the libtorch of both releases (0.5 GB each) and the full CUDA libtorch (2.5 GB).
 //
 //   both torch releases   the library builds, and holds machine code for each GPU that it promises, and PTX
 //   the twins             every kernel, compiled for the CPU, against torch-ext's CPU kernels and libtorch's operations
@@ -8,7 +8,7 @@
 
 import { spawnSync } from 'node:child_process';
 import { dirname, join } from 'node:path';
-import { ensureLibtorch } from './bootstrap.mjs';
+import { ensureLibtorch, ensureReady } from './bootstrap.mjs';
 import { importDist, run, say } from './lib/base.mjs';
 import { buildCudaLibrary, buildDeviceTest } from './lib/cuda-library.mjs';
 import { architectures } from './lib/fatbin.mjs';
@@ -19,18 +19,28 @@ import { releases, usual } from './lib/torch.mjs';
 const expected = ['sm_80', 'sm_90', 'compute_90'];
 
 async function main() {
-  const libraries = new Map();
-  for (const release of releases) {
-    await ensureLibtorch(release);
-    const library = await buildCudaLibrary(release);
-    checkArchitectures(library);
-    libraries.set(release, library);
-  }
-  const program = await buildDeviceTest();
-  const cuda = await cudaLibtorch();
-  await cargoTests(libraries.get(usual), cuda);
+  await ensureReady({ native: false });
+  const brought = bringLibtorch();
+  // What compiles without libtorch does so while that comes.
+  const [program, library, cuda] = await Promise.all([
+    buildDeviceTest(),
+    brought.then(buildLibraries),
+    brought.then(cudaLibtorch),
+  ]);
+  await cargoTests(library, cuda);
   await onDevice(program);
   say('test:cuda: passed');
+}
+
+async function bringLibtorch() {
+  for (const release of releases) await ensureLibtorch(release);
+}
+
+/** The libraries of all releases; returns the usual one's path. */
+async function buildLibraries() {
+  const libraries = await Promise.all(releases.map(buildCudaLibrary));
+  for (const library of libraries) checkArchitectures(library);
+  return libraries[releases.indexOf(usual)];
 }
 
 function checkArchitectures(library) {
@@ -50,7 +60,7 @@ async function cudaLibtorch() {
   return join(path, 'lib');
 }
 
-/** The tests of torch-ext's `cuda` module, with those that open the library. */
+/** The tests of `cuda` modules, with those that open the library. The crates are those that CI tests, so that none is compiled anew. */
 async function cargoTests(library, cuda) {
   const environment = await buildEnvironment();
   const env = {
@@ -59,7 +69,8 @@ async function cargoTests(library, cuda) {
     FLATMIN_TEST_LIBTORCH_CUDA: cuda,
     FLATMIN_TEST_CUDA_LIBRARY: dirname(library),
   };
-  run('cargo', ['test', '--release', '-p', 'flatmin-torch-ext', '--lib', 'cuda::', '--', '--include-ignored'], env);
+  const crates = ['--workspace', '--exclude', 'flatmin-node', '--exclude', 'flatmin-preload'];
+  run('cargo', ['test', '--release', ...crates, '--lib', 'cuda::', '--', '--include-ignored'], env);
 }
 
 async function onDevice(program) {

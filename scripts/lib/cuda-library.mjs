@@ -42,7 +42,7 @@ export async function buildCudaLibrary(release) {
   const stamp = `${library}.stamp`;
   if (existsSync(library) && existsSync(stamp) && readFileSync(stamp, 'utf8') === hash) return library;
   say(`CUDA library for torch ${release.torch}: building`);
-  const objects = [...(await kernelObjects(toolkit)), ...(await torchObjects(release, libtorch, toolkit))];
+  const objects = await all(kernelObjects(toolkit), torchObjects(release, libtorch, toolkit));
   mkdirSync(folder, { recursive: true });
   const staging = `${library}.building`;
   link(staging, objects, toolkit);
@@ -66,31 +66,56 @@ function torchObjects(release, libtorch, toolkit) {
 /** The program that runs every kernel beside its twin on a GPU; returns its path. */
 export async function buildDeviceTest() {
   const toolkit = await cudaToolkit();
-  const twin = await compile('twin', compiler, twinFlags, `${sources}/kernels`, '.cu');
-  const tests = await compile('device-test', join(toolkit, 'bin', 'nvcc'), kernelFlags, `${sources}/tests`, '.cu');
+  const objects = await all(
+    // The longest first.
+    compile('device-test', join(toolkit, 'bin', 'nvcc'), kernelFlags, `${sources}/tests`, '.cu'),
+    kernelObjects(toolkit),
+    compile('twin', compiler, twinFlags, `${sources}/kernels`, '.cu'),
+  );
   const program = join(root, '.cache', 'cuda', 'kernels-on-device');
-  const objects = [...(await kernelObjects(toolkit)), ...twin, ...tests];
   run(compiler, ['-o', program, ...objects, ...cudart(toolkit), '-lpthread', '-ldl']);
   return program;
 }
 
-/** Compiles all files of a folder, as many at once as there are cores. */
-async function compile(name, program, flags, folder, extension) {
+const all = async (...groups) => (await Promise.all(groups)).flat();
+
+/** Objects that are being made or were, by their folder: several libraries and programs share some. */
+const made = new Map();
+
+/** Compiles all files of a folder. */
+function compile(name, program, flags, folder, extension) {
   const hash = hashOf([program, ...flags], folder).slice(0, 16);
   const output = join(root, '.cache', 'cuda', `${name}-${hash}`);
-  removeOlder(name, output);
-  mkdirSync(output, { recursive: true });
-  const files = readdirSync(join(root, folder)).filter((file) => file.endsWith(extension));
-  const jobs = files.map((file) => ({ file: join(root, folder, file), object: join(output, `${file}.o`) }));
-  const waiting = jobs.filter(({ object }) => !existsSync(object));
-  const worker = async () => {
-    for (let job = waiting.shift(); job !== undefined; job = waiting.shift()) {
-      await start(program, [...flags, '-c', job.file, '-o', `${job.object}.part`]);
-      renameSync(`${job.object}.part`, job.object);
-    }
-  };
-  await Promise.all(Array.from({ length: availableParallelism() }, worker));
-  return jobs.map(({ object }) => object);
+  if (!made.has(output)) {
+    removeOlder(name, output);
+    mkdirSync(output, { recursive: true });
+    const files = readdirSync(join(root, folder)).filter((file) => file.endsWith(extension));
+    const make = async (file) => {
+      const object = join(output, `${file}.o`);
+      if (existsSync(object)) return object;
+      await inTurn(() => start(program, [...flags, '-c', join(root, folder, file), '-o', `${object}.part`]));
+      renameSync(`${object}.part`, object);
+      return object;
+    };
+    made.set(output, Promise.all(files.map(make)));
+  }
+  return made.get(output);
+}
+
+let free = availableParallelism();
+const waiting = [];
+
+/** Does some work when there is a core for it. */
+async function inTurn(work) {
+  if (free > 0) free -= 1;
+  else await new Promise((resolve) => waiting.push(resolve));
+  try {
+    return await work();
+  } finally {
+    const next = waiting.shift();
+    if (next === undefined) free += 1;
+    else next();
+  }
 }
 
 function start(program, args) {

@@ -47,8 +47,15 @@ function wheel(name, version, tags, bytes, sha256) {
   return { name, version, file: `${name.replaceAll('-', '_')}-${version}-py3-none-${tags}.whl`, bytes, sha256 };
 }
 
+let found;
+
 /** The toolkit's folder (`bin/nvcc`, `include/`, `lib/`), brought if it is missing. Needs dist/. */
-export async function cudaToolkit() {
+export function cudaToolkit() {
+  found ??= findOrBring();
+  return found;
+}
+
+async function findOrBring() {
   const { cacheRoot } = await importDist('native/paths.js');
   const cache = cacheRoot(process.env);
   const home = join(cache, `cuda-toolkit-${release}`);
