@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use half::bf16;
 use tch::{Kind, Tensor};
 
-use crate::cpu::conv::{Convolution, KERNEL, weight_gradient_of_pairs};
+use crate::cpu::conv::{Convolution, KERNEL, has_matrix_tiles, weight_gradient_of_pairs};
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::conv::{Lanes, winograd};
 use crate::cpu::{Number, Slab};
@@ -66,11 +66,13 @@ fn kernels(convolution: &Convolution, kind: Kind) -> Option<&'static Convolution
         match kind {
             Kind::Float => return Some(const { &of_winograd::<f32>() }),
             // Where the products dominate, libtorch's instructions for bfloat16 do twice as many.
-            Kind::BFloat16 if convolution.has_few_weights() => return Some(const { &of_winograd::<bf16>() }),
+            Kind::BFloat16 if convolution.has_few_weights() && !has_matrix_tiles() => {
+                return Some(const { &of_winograd::<bf16>() });
+            }
             _ => {}
         }
     }
-    (kind == Kind::BFloat16 && convolution.can_pair()).then_some(&OF_PAIRS)
+    (kind == Kind::BFloat16 && convolution.can_pair() && !has_matrix_tiles()).then_some(&OF_PAIRS)
 }
 
 #[cfg(target_arch = "x86_64")]

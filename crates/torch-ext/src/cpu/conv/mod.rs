@@ -19,6 +19,20 @@ pub const KERNEL: usize = 3;
 /// Channels of a vector.
 const LANES: usize = 16;
 
+/// Whether the processor multiplies whole tiles of bfloat16 (Intel's AMX), as libtorch's convolutions do there: no vector
+/// instructions keep up with them.
+pub fn has_matrix_tiles() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{__cpuid, __cpuid_count};
+        /// AMX-BF16 in edx of leaf 7.
+        const AMX_BF16: u32 = 1 << 22;
+        __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & AMX_BF16 != 0
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 /// A convolution without bias, groups or dilation.
 #[derive(Debug, Clone, Copy)]
 pub struct Convolution {
