@@ -10,6 +10,8 @@ mod tiles;
 #[cfg(target_arch = "x86_64")]
 pub mod winograd;
 
+use std::sync::LazyLock;
+
 #[cfg(target_arch = "x86_64")]
 pub use lanes::Lanes;
 pub use pairs::weight_gradient as weight_gradient_of_pairs;
@@ -23,14 +25,14 @@ const LANES: usize = 16;
 /// instructions keep up with them.
 pub fn has_matrix_tiles() -> bool {
     #[cfg(target_arch = "x86_64")]
-    {
+    static FOUND: LazyLock<bool> = LazyLock::new(|| {
         use std::arch::x86_64::{__cpuid, __cpuid_count};
-        /// AMX-BF16 in edx of leaf 7.
-        const AMX_BF16: u32 = 1 << 22;
-        __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & AMX_BF16 != 0
-    }
+        // AMX-BF16 is in edx of leaf 7.
+        __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & (1 << 22) != 0
+    });
     #[cfg(not(target_arch = "x86_64"))]
-    false
+    static FOUND: LazyLock<bool> = LazyLock::new(|| false);
+    *FOUND
 }
 
 /// A convolution without bias, groups or dilation.
