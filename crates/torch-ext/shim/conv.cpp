@@ -23,9 +23,9 @@ struct Geometry {
 
   int64_t output(int64_t size, int64_t kernel) const { return (size + 2 * padding - kernel) / stride + 1; }
 
-  std::array<int64_t, 9> sizes(const Tensor& x, const Tensor& weight) const {
+  std::array<int64_t, 10> sizes(const Tensor& x, const Tensor& weight) const {
     return {x.size(0), x.size(2),      x.size(3), output(x.size(2), weight.size(2)), output(x.size(3), weight.size(3)),
-            x.size(1), weight.size(0), stride,    padding};
+            x.size(1), weight.size(0), weight.size(2), stride, padding};
   }
 };
 

@@ -18,8 +18,8 @@ void flatmin_free_error(char* error);
 void flatmin_install_allocator(void);
 
 // conv.cpp
-// A kernel gets batch, input height and width, output height and width, input channels, output channels, stride, padding; then
-// two arrays to read and one to write, dense and channels-last. A null kernel stands for libtorch's own.
+// A kernel gets batch, input height and width, output height and width, input channels, output channels, side of the filters,
+// stride, padding; then two arrays to read and one to write, dense and channels-last. A null kernel stands for libtorch's own.
 typedef void (*flatmin_conv_kernel)(const int64_t* sizes, const void* first, const void* second, void* out);
 struct flatmin_conv_kernels {
   flatmin_conv_kernel forward;          // x, weight -> y
@@ -116,8 +116,7 @@ char* flatmin_generator_normal(void* generator, at::Tensor* tensor, double mean,
 char* flatmin_generator_bernoulli(void* generator, at::Tensor* tensor, double probability);
 
 // unfolded.cpp
-char* flatmin_unfolded_conv2d(const at::Tensor* x, const at::Tensor* weight, int64_t stride, int64_t padding,
-                              at::Tensor** out);
+extern const flatmin_conv_kernels flatmin_unfolded;
 }
 
 namespace flatmin {

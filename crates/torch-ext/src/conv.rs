@@ -34,45 +34,42 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, stride: i64, padding: i64) -> Result<
         return Ok(None);
     }
     let output = [height, width].map(|size| (size + 2 * padding - side) / stride + 1);
-    let sizes = [batch, height, width, output[0], output[1], in_channels, out_channels, stride, padding];
+    let sizes = [batch, height, width, output[0], output[1], in_channels, out_channels, side, stride, padding];
+    let Some(kernels) = kernels(&sizes, x.kind()) else { return Ok(None) };
     let mut out = std::ptr::null_mut();
-    // SAFETY: both tensors live through the calls; on success `out` is a new tensor that the returned value owns.
+    // SAFETY: both tensors live through the call; on success `out` is a new tensor that the returned value owns.
     unsafe {
-        if has_few_pixels(batch * output[0] * output[1], out_channels, x.kind()) {
-            check(ffi::flatmin_unfolded_conv2d(x.as_ptr(), weight.as_ptr(), stride, padding, &mut out))?;
-        } else if side == KERNEL as i64
-            && let Some(kernels) = kernels(&convolution(&sizes), x.kind())
-        {
-            check(ffi::flatmin_conv2d(kernels, x.as_ptr(), weight.as_ptr(), stride, padding, &mut out))?;
-        } else {
-            return Ok(None);
-        }
+        check(ffi::flatmin_conv2d(kernels, x.as_ptr(), weight.as_ptr(), stride, padding, &mut out))?;
         Ok(Some(Tensor::from_ptr(out)))
     }
 }
 
-/// Whether a convolution is faster as a product of matrices. There are then fewer pixels than filters: bringing the filters
-/// into an order of its own, as libtorch's convolution does in each pass, takes longer than unfolding the image.
-fn has_few_pixels(pixels: i64, out_channels: i64, kind: Kind) -> bool {
-    kind == Kind::Float && (1..=out_channels).contains(&pixels)
-}
-
-/// What is faster than libtorch for a convolution over numbers of this kind.
-fn kernels(convolution: &Convolution, kind: Kind) -> Option<&'static ConvolutionKernels> {
+/// What is faster than libtorch for a convolution of these sizes over numbers of this kind.
+fn kernels(sizes: &Sizes, kind: Kind) -> Option<&'static ConvolutionKernels> {
     static OF_PAIRS: ConvolutionKernels =
         ConvolutionKernels { forward: None, input_gradient: None, weight_gradient: Some(pairs) };
+    let &[batch, _, _, height, width, _, out_channels, side, ..] = sizes;
+    // Where there are fewer pixels than filters, bringing these into an order of its own, as libtorch does in each pass, takes
+    // longer than unfolding the image.
+    if kind == Kind::Float && (1..=out_channels).contains(&(batch * height * width)) {
+        // SAFETY: a constant of the shim.
+        return Some(unsafe { &ffi::flatmin_unfolded });
+    }
+    // No vector instructions keep up with matrix tiles.
+    if side != KERNEL as i64 || kind == Kind::BFloat16 && has_matrix_tiles() {
+        return None;
+    }
+    let convolution = convolution(sizes);
     #[cfg(target_arch = "x86_64")]
     if convolution.suits_winograd() {
         match kind {
             Kind::Float => return Some(const { &of_winograd::<f32>() }),
             // Where the products dominate, libtorch's instructions for bfloat16 do twice as many.
-            Kind::BFloat16 if convolution.has_few_weights() && !has_matrix_tiles() => {
-                return Some(const { &of_winograd::<bf16>() });
-            }
+            Kind::BFloat16 if convolution.has_few_weights() => return Some(const { &of_winograd::<bf16>() }),
             _ => {}
         }
     }
-    (kind == Kind::BFloat16 && convolution.can_pair() && !has_matrix_tiles()).then_some(&OF_PAIRS)
+    (kind == Kind::BFloat16 && convolution.can_pair()).then_some(&OF_PAIRS)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -106,7 +103,10 @@ extern "C" fn pairs(sizes: *const i64, x: *const c_void, dy: *const c_void, dw: 
     weight_gradient_of_pairs(&call.convolution, call.input(x), call.output(dy), call.weight(dw));
 }
 
-/// What the shim hands to a kernel: nine sizes, and dense arrays of those sizes, alive through the call.
+/// Batch, input height and width, output height and width, input channels, output channels, side of the filters, stride, padding.
+type Sizes = [i64; 10];
+
+/// What the shim hands to a kernel: sizes, and dense arrays of those sizes, alive through the call.
 struct Call<E> {
     convolution: Convolution,
     element: PhantomData<E>,
@@ -131,8 +131,9 @@ impl<E: Number> Call<E> {
     }
 }
 
-fn convolution(sizes: &[i64; 9]) -> Convolution {
-    let [batch, height, width, out_height, out_width, in_channels, out_channels, stride, padding] =
+/// Of filters of the side that our own kernels are made for.
+fn convolution(sizes: &Sizes) -> Convolution {
+    let [batch, height, width, out_height, out_width, in_channels, out_channels, _, stride, padding] =
         sizes.map(|size| size as usize);
     let (input, output) = ([height, width], [out_height, out_width]);
     Convolution { batch, input, output, in_channels, out_channels, stride, padding }

@@ -78,13 +78,7 @@ unsafe extern "C" {
         out: *mut *mut C_tensor,
     ) -> *mut c_char;
 
-    pub fn flatmin_unfolded_conv2d(
-        x: *const C_tensor,
-        weight: *const C_tensor,
-        stride: i64,
-        padding: i64,
-        out: *mut *mut C_tensor,
-    ) -> *mut c_char;
+    pub static flatmin_unfolded: ConvolutionKernels;
 
     pub fn flatmin_linear(
         kernels: *const LinearKernels,

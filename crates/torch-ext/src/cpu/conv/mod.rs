@@ -21,8 +21,7 @@ pub const KERNEL: usize = 3;
 /// Channels of a vector.
 const LANES: usize = 16;
 
-/// Whether the processor multiplies whole tiles of bfloat16 (Intel's AMX), as libtorch's convolutions do there: no vector
-/// instructions keep up with them.
+/// Whether the processor multiplies whole tiles of bfloat16 (Intel's AMX), as libtorch's convolutions do there.
 pub fn has_matrix_tiles() -> bool {
     #[cfg(target_arch = "x86_64")]
     static FOUND: LazyLock<bool> = LazyLock::new(|| {
