@@ -80,7 +80,7 @@ export interface StepEvent {
   weightNorm?: number;
   imagesPerSecond: number;
   etaSeconds: number;
-  /** Seconds the loop waited for data in the epoch so far. */
+  /** Seconds the loop waited for data in the epoch so far; on a GPU also while that computed. */
   dataSeconds: number;
   /** Steps left out because a gradient was not finite. */
   skippedSteps: number;
@@ -112,7 +112,7 @@ export interface EpochEvent {
   /** Side of the training images, with progressive resizing. */
   imageSize?: number;
   seconds: number;
-  /** Time that training waited for data. */
+  /** Time that training waited for data; on a GPU also while that computed. */
   dataSeconds: number;
   /** Resident memory of the process; null where the system does not tell. */
   memoryBytes: number | null;

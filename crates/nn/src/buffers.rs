@@ -131,6 +131,13 @@ impl BufferArena {
         &self.committed.arena
     }
 
+    /// Where both copies of the statistics lie, the lower address first; [`Self::commit`] swaps them.
+    pub fn addresses(&self) -> [usize; 2] {
+        let mut both = [&self.committed, &self.staged].map(|side| side.arena.data_ptr() as usize);
+        both.sort_unstable();
+        both
+    }
+
     /// Passes staged since the last commit.
     pub fn staged_passes(&self) -> i64 {
         self.staged_passes.get()

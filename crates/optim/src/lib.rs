@@ -37,4 +37,4 @@ pub use optimizer::{Optimizer, Phase, StepInfo};
 pub use rounding::Rounding;
 pub use sam::Plan;
 pub use state::Counters;
-pub use step::{PassOutcome, StepOptions, StepOutcome, backward, train_step};
+pub use step::{PassOutcome, StepOptions, StepOutcome, backward, train_step, train_step_while};

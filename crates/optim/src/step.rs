@@ -88,13 +88,28 @@ pub fn train_step(
     loss: &Loss,
     options: StepOptions,
 ) -> Result<StepOutcome> {
+    train_step_while(model, optimizer, images, target, loss, options, &mut || {})
+}
+
+/// As [`train_step`], with something that the host does meanwhile, once: where a GPU takes the whole step by itself, after the step
+/// was queued and before it is waited for; else before the step.
+pub fn train_step_while(
+    model: &mut Model,
+    optimizer: &mut Optimizer,
+    images: &Tensor,
+    target: &Target,
+    loss: &Loss,
+    options: StepOptions,
+    meanwhile: &mut dyn FnMut(),
+) -> Result<StepOutcome> {
     let loss_scale = optimizer.loss_scale();
     let mut step = || {
         check_labels(model, images, target)?;
         let target = &target.on(images.device())?;
-        if let Some(outcome) = optimizer.step_on_device(model, &Job { images, target, loss, options })? {
+        if let Some(outcome) = optimizer.step_on_device(model, &Job { images, target, loss, options }, meanwhile)? {
             return Ok(outcome);
         }
+        meanwhile();
         let outcome = Batch { images, target, loss, options }.step(model, optimizer)?;
         Ok(StepOutcome { loss_scale, ..outcome })
     };

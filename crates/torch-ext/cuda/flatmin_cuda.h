@@ -18,7 +18,7 @@ extern "C" {
 #endif
 
 // Raised by every change to this file.
-#define FLATMIN_CUDA_ABI 2
+#define FLATMIN_CUDA_ABI 3
 
 // Number formats, as everywhere in torch-ext.
 enum { FLATMIN_FLOAT32 = 0, FLATMIN_FLOAT64 = 1, FLATMIN_BFLOAT16 = 2 };
@@ -384,10 +384,11 @@ typedef struct flatmin_runtime {
   int (*device)(int32_t index, flatmin_device* out);
   int (*memory)(int32_t index, flatmin_memory* out);
 
-  // Streams: handles that are freed; the stream itself stays torch's.
+  // Streams: handles that are freed; the stream itself stays.
   int (*stream_from_pool)(int32_t device, void** stream);
+  int (*stream_new)(int32_t device, void** stream);  // outside of the pool, whose streams are handed out again and again
   int (*stream_current)(int32_t device, void** stream);
-  int (*stream_set_current)(const void* stream);
+  int (*stream_set_current)(const void* stream);  // and its device
   int (*stream_synchronize)(const void* stream);
   void (*stream_free)(void* stream);
   // cudaStream_t of a device's current stream, before each launch; makes the device this thread's, as a launch there needs.
@@ -407,8 +408,10 @@ typedef struct flatmin_runtime {
 
   // Capture runs on the current stream, which must not be the default one, in thread-local mode: other threads may go on.
   int (*graph_new)(void** graph);
-  int (*graph_begin)(void* graph);
-  int (*graph_end)(void* graph);  // and makes it ready to replay
+  // Waits for the stream and returns cached memory to the driver first. `other`, which may be null: a graph that is ready and is never
+  // replayed at the same time; both then take their memory from one pool.
+  int (*graph_begin)(void* graph, const void* other);
+  int (*graph_end)(void* graph);  // and makes it ready to replay; after a failure all is as before
   int (*graph_replay)(void* graph);
   void (*graph_free)(void* graph);
 } flatmin_runtime;

@@ -4,7 +4,7 @@ use crate::error::{Result, check};
 use crate::ffi;
 
 /// Speed, exactness and repeatability of matrix products and convolutions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Switches {
     /// float32 matrix products in TensorFloat-32, which keeps 10 bits of the mantissa.
     pub tf32_matmul: bool,

@@ -72,7 +72,7 @@ pub struct StepEvent {
     pub weight_norm: Option<f64>,
     /// Mean of the epoch so far.
     pub images_per_second: f64,
-    /// Time the loop waited for data in the epoch so far.
+    /// Time the loop waited for data in the epoch so far; on a GPU also while that computed.
     pub data_seconds: f64,
     /// Time the remaining steps will take, evaluations not counted.
     pub eta_seconds: f64,
@@ -132,7 +132,7 @@ pub struct EpochEvent {
     pub image_size: Option<usize>,
     /// Evaluations included.
     pub seconds: f64,
-    /// Time the loop waited for data.
+    /// Time the loop waited for data; on a GPU also while that computed.
     pub data_seconds: f64,
     /// Resident memory of the process; null where the system does not tell.
     pub memory_bytes: Option<u64>,

@@ -26,9 +26,9 @@ pub struct Source {
     /// Reads the images in place of the feed's threads.
     resident: Option<Resident>,
     carrier: Carrier,
-    /// Whether the batch after the one that is handed out is already asked for.
+    /// Whether a batch can be on its way while the one before is used.
     looks_ahead: bool,
-    /// That batch. An error waits until its turn has come.
+    /// Such a batch. An error waits until its turn has come.
     ahead: Option<Result<Sent>>,
 }
 
@@ -70,14 +70,18 @@ impl Source {
             return Ok(Some(Input { images, target, count }));
         }
         let next = self.ahead.take().or_else(|| self.send());
-        if self.looks_ahead && matches!(next, Some(Ok(_))) {
-            self.ahead = self.send();
-        }
         let Some(Sent { images, labels, at }) = next.transpose()? else { return Ok(None) };
         let count = labels.numel() as u64;
         let images = self.carrier.end(images, self.feed.shape(at.0))?;
         let (images, target) = self.feed.mix(images, Target::Classes(labels), at)?;
         Ok(Some(Input { images, target, count }))
+    }
+
+    /// Waits for the next batch and begins to bring it to a GPU: while that computes.
+    pub fn look_ahead(&mut self) {
+        if self.looks_ahead && self.resident.is_none() && self.ahead.is_none() {
+            self.ahead = self.send();
+        }
     }
 
     /// Hands `body` the images of an epoch as they are drawn for training but not mixed, with the number of their batch, until it
@@ -203,9 +207,10 @@ mod tests {
     /// What the batches of two epochs are: pixels, targets and sizes.
     fn batches(mut source: Source) -> Vec<Option<(Tensor, Tensor, u64)>> {
         let places = (0..2).flat_map(|epoch| (0..4).map(move |number| (epoch, number)));
-        let batch = |at| match source.next(at) {
-            Ok(input) => input.map(|Input { images, target, count }| (images, target.tensor().copy(), count)),
-            Err(error) => panic!("{error}"),
+        let batch = |at| {
+            let input = source.next(at).unwrap();
+            source.look_ahead();
+            input.map(|Input { images, target, count }| (images, target.tensor().copy(), count))
         };
         places.map(batch).collect()
     }
@@ -219,6 +224,7 @@ mod tests {
         let mut source = pictures(twin, 7);
         for number in 0..8 {
             assert!(source.next((number / 4, number % 4)).unwrap().is_some());
+            source.look_ahead();
         }
         assert!(source.next((2, 0)).unwrap().is_none());
     }
@@ -271,8 +277,10 @@ mod tests {
     fn an_error_ahead_waits_for_its_turn() {
         for engine in [Engine::Cpu, Engine::Cuda(Place::twin())] {
             let mut source = pictures(engine, 5);
-            assert!(source.next((0, 0)).unwrap().is_some());
-            assert!(source.next((0, 1)).unwrap().is_some());
+            for number in 0..2 {
+                assert!(source.next((0, number)).unwrap().is_some());
+                source.look_ahead();
+            }
             assert!(source.next((0, 2)).err().unwrap().to_string().contains("picture 5"));
             assert!(source.next((0, 3)).unwrap().is_none());
         }

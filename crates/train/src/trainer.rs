@@ -3,11 +3,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use flatmin_data::Dataset;
 use flatmin_nn::{Engine, Model, device_name};
-use flatmin_optim::{Optimizer, Recorded, StepOptions, StepOutcome, train_step};
+use flatmin_optim::{Optimizer, Recorded, StepOptions, StepOutcome, train_step_while};
 use parking_lot::MutexGuard;
 
 use crate::averaged::Averaged;
@@ -221,7 +221,14 @@ impl Trainer {
         let own = Own::of(&optimizer);
         optimizer.set_factors(self.schedules.factors(self.progress.step, own, &self.progress.plateaus));
         let norms = StepNorms::begin(if due { &self.config.step_metrics } else { &[] }, &model)?;
-        let outcome = train_step(&mut model, &mut optimizer, &images, &target, &self.config.loss, options)?;
+        let mut waited = Duration::ZERO;
+        let mut look_ahead = || {
+            let waiting = Instant::now();
+            self.source.look_ahead();
+            waited = waiting.elapsed();
+        };
+        let loss = &self.config.loss;
+        let outcome = train_step_while(&mut model, &mut optimizer, &images, &target, loss, options, &mut look_ahead)?;
         let norms = norms.finish(&model)?;
         let rates = Rates::of(&optimizer);
         if let Some(averaged) = &mut self.averaged {
@@ -231,6 +238,7 @@ impl Trainer {
         drop(optimizer);
         MutexGuard::unlock_fair(model);
         self.progress.add(&outcome);
+        self.clock.waited(waited);
         self.clock.trained(count);
         if due {
             let event = self.step_event(&outcome, norms, rates);

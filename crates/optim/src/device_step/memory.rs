@@ -2,10 +2,11 @@
 
 use flatmin_nn::{Gradients, Model, ParameterArena};
 use flatmin_torch_ext::cuda::{
-    Arenas, Ball, Blend, Cut, Group, Groups, Metric, Place, StepRecord, StepValues, Table, Update,
+    Arenas, Ball, Blend, Cut, Groups, Metric, Place, StepRecord, StepValues, Table, Update, Words,
 };
 use tch::{Device, Kind, Tensor, no_grad};
 
+use super::addresses;
 use super::recording::Recorder;
 use crate::config::{Decay, PNorm, SharpnessConfig};
 use crate::error::Result;
@@ -24,16 +25,23 @@ impl DeviceStep {
             (Some(cuda), Device::Cuda(index)) => Some(Recorder::new(cuda, index)?),
             _ => None,
         };
-        Ok(Self { memory: Memory::new(optimizer, model.parameters(), place)?, recorder })
+        Ok(Self { memory: Memory::new(optimizer, model, place)?, recorder })
     }
 }
 
+/// Loss and right answers of the first pass, then of the second.
+const NOTES: i64 = 4;
+
 /// Tensors whose addresses a recorded step keeps.
 pub(super) struct Memory {
+    /// Of the model's arenas.
+    pub addresses: [usize; 5],
     place: Place,
     cut: Cut,
     eta: f64,
     filter_scales: Tensor,
+    /// All that the host tells a step; `groups`, `decay`, `counts` and `mask_seeds` are views of it.
+    told: Words,
     pub groups: Groups,
     /// Of the ascent, float64, one a group.
     pub coefficients: Tensor,
@@ -50,52 +58,51 @@ pub(super) struct Memory {
     pub second: Table,
     pub master: Table,
     pub working: Table,
-    /// Loss and right answers of the first pass, then of the second: float64.
-    found: Tensor,
 }
 
 impl Memory {
-    fn new(optimizer: &Optimizer, parameters: &ParameterArena, place: Place) -> Result<Self> {
-        let layout = optimizer.ascent_layout();
+    fn new(optimizer: &Optimizer, model: &Model, place: Place) -> Result<Self> {
+        let (layout, parameters) = (optimizer.ascent_layout(), model.parameters());
         let cut = Cut::new(&place, layout.segments())?;
-        let groups = vec![Group::default(); optimizer.groups().len()];
-        let numbers = || place.zeros(&[groups.len() as i64], Kind::Double);
+        let groups = optimizer.groups().len();
+        let numbers = || place.zeros(&[groups as i64], Kind::Double);
+        // In the order in which `begin` tells them.
+        let options = Groups::NUMBERS * groups;
+        let counts = options + groups;
+        let seeds = counts + cut.segments().len();
+        let told = Words::new(&place, seeds + 2)?;
         let master = Table::of_arena(&place, &cut, parameters.master())?;
         let working = Table::new(&place, &cut)?;
         working.set_working(&place, &cut, parameters.working(), parameters.working_half())?;
         Ok(Self {
+            addresses: addresses(model),
             eta: optimizer.sharpness().map_or(0.0, |sharpness| sharpness.eta),
             filter_scales: place.zeros(&[cut.filters() as i64], parameters.master().kind())?,
-            groups: Groups::new(&place, &groups)?,
+            groups: Groups::of(told.floats(0..options)?),
+            decay: told.floats(options..counts)?,
+            counts: told.integers(counts..seeds)?,
+            mask_seeds: told.integers(seeds..seeds + 2)?,
+            told,
             coefficients: numbers()?,
             clip: numbers()?,
-            decay: numbers()?,
-            counts: place.zeros(&[cut.segments().len() as i64], Kind::Int64)?,
-            mask_seeds: place.zeros(&[2], Kind::Int64)?,
-            record: StepRecord::new(&place)?,
+            record: StepRecord::with_notes(&place, NOTES)?,
             first: Table::new(&place, &cut)?,
             second: Table::new(&place, &cut)?,
             master,
             working,
-            found: place.zeros(&[4], Kind::Double)?,
             place,
             cut,
         })
     }
 
-    /// Brings options, counters and mask seeds to where they stand on the host.
+    /// Queues a copy of options, counters and mask seeds as they stand on the host.
     pub fn begin(&mut self, optimizer: &mut Optimizer, model: &Model, mask_seeds: [u64; 2]) -> Result<()> {
         let (base, setting) = optimizer.base_and_setting(model);
-        let groups: Vec<Group> = setting.groups.iter().map(|group| base.device_options(&setting, group)).collect();
-        let counts: Vec<i64> = base.counts().iter().map(|&count| count as i64).collect();
-        let decay: Vec<f64> = setting.groups.iter().map(|group| group.weight_decay).collect();
-        self.groups.set(&groups)?;
-        no_grad(|| {
-            self.counts.f_copy_(&Tensor::f_from_slice(&counts)?)?;
-            self.decay.f_copy_(&Tensor::f_from_slice(&decay)?)?;
-            self.mask_seeds.f_copy_(&Tensor::f_from_slice(&mask_seeds.map(u64::cast_signed))?)
-        })?;
-        Ok(())
+        let groups = setting.groups.iter().flat_map(|group| base.device_options(&setting, group).numbers());
+        let decay = setting.groups.iter().map(|group| group.weight_decay);
+        let words: Vec<u64> =
+            groups.chain(decay).map(f64::to_bits).chain(base.counts().iter().copied()).chain(mask_seeds).collect();
+        Ok(self.told.send(&words)?)
     }
 
     /// Where a pass finds its mask seed: 0, or 1 for the second.
@@ -137,13 +144,14 @@ impl Memory {
     }
 
     /// Keeps a number of a pass until the step's end.
-    pub fn keep(&self, slot: i64, number: &Tensor) -> Result<()> {
-        no_grad(|| self.found.f_narrow(0, slot, 1)?.f_copy_(&number.f_detach()?.f_view([1])?))?;
+    pub fn note(&self, slot: i64, number: &Tensor) -> Result<()> {
+        let mut note = self.record.note(slot)?;
+        no_grad(|| note.f_copy_(&number.f_detach()?.f_view([1])?))?;
         Ok(())
     }
 
-    /// Waits for the device: what the passes found, and the record.
-    pub fn read(&self) -> Result<(Vec<f64>, StepValues)> {
-        Ok((Vec::try_from(&self.found)?, self.record.read()?))
+    /// Waits for the device: the record, and what the passes found.
+    pub fn read(&self) -> Result<(StepValues, Vec<f64>)> {
+        Ok(self.record.read_with_notes()?)
     }
 }

@@ -21,7 +21,7 @@ use crate::loss::{Loss, Target};
 use crate::optimizer::{Optimizer, Phase};
 use crate::rounding::{self, Rounding};
 use crate::sam::Plan;
-use crate::step::{PassNumber, PassOutcome, Share, StepOptions, StepOutcome, masks, pass_seed, queue_pass};
+use crate::step::{PassOutcome, Share, StepOptions, StepOutcome, queue_pass};
 pub(crate) use memory::DeviceStep;
 use memory::Memory;
 pub use recording::Recorded;
@@ -35,8 +35,13 @@ pub(crate) struct Job<'a> {
 }
 
 impl Optimizer {
-    /// Steps on the device as a whole; None where this optimizer or model goes another way.
-    pub(crate) fn step_on_device(&mut self, model: &mut Model, job: &Job<'_>) -> Result<Option<StepOutcome>> {
+    /// Steps on the device as a whole, with what the host does meanwhile; None where this optimizer or model goes another way.
+    pub(crate) fn step_on_device(
+        &mut self,
+        model: &mut Model,
+        job: &Job<'_>,
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<Option<StepOutcome>> {
         let Engine::Cuda(place) = model.engine() else { return Ok(None) };
         self.check_engine(model)?;
         let plan = self.plan().unwrap_or(Plan::Plain);
@@ -48,11 +53,11 @@ impl Optimizer {
         {
             return Ok(None);
         }
-        let mut step = match self.take_device_step() {
+        let mut step = match self.take_device_step().filter(|step| step.serves(model)) {
             Some(step) => step,
             None => Box::new(DeviceStep::new(self, model, place)?),
         };
-        let outcome = step.run(self, model, job, plan);
+        let outcome = step.run(self, model, job, plan, meanwhile);
         self.put_device_step(step);
         outcome.map(Some)
     }
@@ -81,25 +86,45 @@ pub(crate) struct Traces {
 }
 
 impl DeviceStep {
-    fn run(&mut self, optimizer: &mut Optimizer, model: &mut Model, job: &Job<'_>, plan: Plan) -> Result<StepOutcome> {
-        let ascents = optimizer.sharpness().map_or(0, |sharpness| masks(sharpness, 1));
-        let seed = |ascents| pass_seed(job.options.mask_seed, PassNumber(ascents));
-        self.memory.begin(optimizer, model, [seed(0), seed(ascents)])?;
-        let traces = self.record_or_queue(optimizer, model, job, plan)?;
-        let (found, values) = self.memory.read()?;
+    /// Whether the model lies where it lay.
+    fn serves(&self, model: &Model) -> bool {
+        self.memory.addresses == addresses(model)
+    }
+
+    fn run(
+        &mut self,
+        optimizer: &mut Optimizer,
+        model: &mut Model,
+        job: &Job<'_>,
+        plan: Plan,
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<StepOutcome> {
+        let traces = self.start(optimizer, model, job, plan)?;
+        meanwhile();
+        let (values, found) = self.read()?;
         optimizer.count_device_step(model, values.proceeds, &traces);
         Ok(outcome(optimizer, model, plan, job.images.size()[0], &found, &values))
     }
 }
 
-/// Queues the passes and the update. Nothing in it waits for the device.
+/// Where the arenas of a model lie.
+fn addresses(model: &Model) -> [usize; 5] {
+    let parameters = model.parameters();
+    let address = |arena: &Tensor| arena.data_ptr() as usize;
+    let half = parameters.working_half().map_or(0, address);
+    let [first, second] = model.buffers().addresses();
+    [address(parameters.master()), address(parameters.working()), half, first, second]
+}
+
+/// Queues the passes and the update. Nothing in it waits for the device, and its options lie where `memory` has them: so it can be
+/// recorded.
 fn queue(memory: &Memory, optimizer: &mut Optimizer, model: &mut Model, job: &Job<'_>, plan: Plan) -> Result<Traces> {
     let sharpness = optimizer.sharpness().cloned();
     let pass = |model: &Model, number: i64, inputs: Option<&[usize]>| -> Result<()> {
         let (seed, share) = (memory.mask_seed(number)?, Share { weight: 1.0, inputs });
         let (loss, correct) = queue_pass(model, job.images, job.target, job.loss, Seed::Memory(&seed), share)?;
-        memory.keep(2 * number, &loss)?;
-        memory.keep(2 * number + 1, &correct)
+        memory.note(2 * number, &loss)?;
+        memory.note(2 * number + 1, &correct)
     };
     model.set_statistics(optimizer.statistics_at_w());
     let inputs = optimizer.first_pass_inputs(model.parameters());

@@ -1,20 +1,26 @@
 //! Records a queued step as a CUDA graph and replays it. A step of a new kind or batch shape first runs a few times as it
-//! is, on the stream that it is recorded on later, so that libtorch has chosen its algorithms and made its workspaces;
-//! these are real steps, nothing is run in vain. Where something cannot be recorded, steps go on as they are.
+//! is, on the stream and by the thread that record it later, so that libtorch has chosen its algorithms and made its workspaces,
+//! which it does for each thread; these are real steps, nothing is run in vain. Where something cannot be recorded, steps go on as
+//! they are.
+//!
+//! All recordings of an optimizer take their memory from one pool: a step's results lie outside of it, and steps follow one another.
 //!
 //! Not run on a GPU yet: without one there is nothing to record with.
 
 use std::collections::HashMap;
+use std::thread::{self, ThreadId};
 
 use flatmin_nn::Model;
-use flatmin_torch_ext::cuda::{Cuda, Event, Graph, Stream};
+use flatmin_torch_ext::Switches;
+use flatmin_torch_ext::cuda::{Cuda, Graph, OwnStream, StepValues};
 use tch::{Tensor, no_grad};
 
-use super::{DeviceStep, Job, Traces, queue};
+use super::{DeviceStep, Job, Memory, Traces, queue};
 use crate::error::Result;
 use crate::loss::{Loss, Target};
 use crate::optimizer::Optimizer;
 use crate::sam::Plan;
+use crate::step::{PassNumber, masks, pass_seed};
 
 /// Steps of a kind before it is recorded.
 const WARM_UP: u32 = 3;
@@ -36,9 +42,12 @@ struct Kind {
     target: Vec<i64>,
     loss: String,
     trainable: Vec<bool>,
+    /// Batch norms whose statistics stay.
+    frozen: Vec<bool>,
     uses_momentum: bool,
     /// Of the running statistics: what goes step by step swaps them.
     statistics: usize,
+    switches: Switches,
 }
 
 struct Recording {
@@ -50,24 +59,84 @@ struct Recording {
 }
 
 enum Progress {
-    Warming(u32),
+    Warming { steps: u32, thread: Option<ThreadId> },
     Ready(Box<Recording>),
 }
 
 /// The recordings of one optimizer.
 pub(crate) struct Recorder {
-    cuda: Cuda,
-    device: usize,
-    stream: Stream,
-    fence: Event,
     kinds: HashMap<Kind, Progress>,
     refused: Option<String>,
+    /// Where steps run and are recorded. Behind the graphs, which are freed first.
+    stream: OwnStream,
 }
 
 impl Recorder {
     pub fn new(cuda: Cuda, device: usize) -> Result<Self> {
-        let (stream, fence) = (Stream::from_pool(cuda, device)?, Event::new(cuda)?);
-        Ok(Self { cuda, device, stream, fence, kinds: HashMap::new(), refused: None })
+        Ok(Self { kinds: HashMap::new(), refused: None, stream: OwnStream::new(cuda, device)? })
+    }
+
+    /// Queues a step anew or as a recording.
+    fn queue(
+        &mut self,
+        memory: &Memory,
+        optimizer: &mut Optimizer,
+        model: &mut Model,
+        job: &Job<'_>,
+        plan: Plan,
+    ) -> Result<Traces> {
+        if self.refused.is_none() {
+            self.refused = obstacle(job.loss).map(str::to_owned);
+        }
+        if self.refused.is_some() {
+            return queue(memory, optimizer, model, job, plan);
+        }
+        let kind = Kind::of(optimizer, model, job, plan)?;
+        if let Some(Progress::Ready(recording)) = self.kinds.get_mut(&kind) {
+            return recording.replay(job);
+        }
+        let progress = self.kinds.entry(kind.clone()).or_insert(Progress::NEW);
+        if progress.still_warms_up() {
+            return queue(memory, optimizer, model, job, plan);
+        }
+        let other = self.kinds.values().find_map(Progress::graph);
+        match Recording::make(self.stream.cuda(), other, memory, optimizer, model, job, plan) {
+            Ok(mut recording) => {
+                let traces = recording.replay(job);
+                self.kinds.insert(kind, Progress::Ready(Box::new(recording)));
+                traces
+            }
+            Err(error) => {
+                // Nothing of it has run.
+                model.parameters().clear_gradients();
+                model.discard_statistics();
+                self.refused = Some(error.to_string());
+                queue(memory, optimizer, model, job, plan)
+            }
+        }
+    }
+}
+
+impl Progress {
+    const NEW: Self = Self::Warming { steps: 0, thread: None };
+
+    /// Counts a step that is not recorded, if there must be more of them.
+    fn still_warms_up(&mut self) -> bool {
+        let Self::Warming { steps, thread } = self else { return false };
+        let current = Some(thread::current().id());
+        if *thread != current {
+            (*steps, *thread) = (0, current);
+        }
+        let more = *steps < WARM_UP;
+        *steps += u32::from(more);
+        more
+    }
+
+    fn graph(&self) -> Option<&Graph> {
+        match self {
+            Self::Ready(recording) => Some(&recording.graph),
+            Self::Warming { .. } => None,
+        }
     }
 }
 
@@ -78,78 +147,45 @@ impl DeviceStep {
         Some(recorder.refused.clone().map_or(Recorded::Yes, Recorded::No))
     }
 
-    /// Runs the step one way or the other, on a stream of its own that follows the caller's.
-    pub(super) fn record_or_queue(
+    /// Queues the step, one way or the other, after what this thread has queued; on a GPU in a stream of its own. Its tensors must stay
+    /// until [`Self::read`].
+    pub(super) fn start(
         &mut self,
         optimizer: &mut Optimizer,
         model: &mut Model,
         job: &Job<'_>,
         plan: Plan,
     ) -> Result<Traces> {
-        let Some(recorder) = &mut self.recorder else { return queue(&self.memory, optimizer, model, job, plan) };
-        let callers = Stream::current(recorder.cuda, recorder.device)?;
-        recorder.fence.record(&callers)?;
-        recorder.fence.hold(&recorder.stream)?;
-        recorder.stream.make_current()?;
-        let traces = self.on_own_stream(optimizer, model, job, plan);
-        // Also after an error: the caller's operations go where they went.
-        callers.make_current()?;
-        if let Some(Recorder { stream, .. }) = &self.recorder {
-            // What it wrote and read is the caller's again, whatever stream the caller uses.
-            stream.synchronize()?;
+        let ascents = optimizer.sharpness().map_or(0, |sharpness| masks(sharpness, 1));
+        let seeds = [0, ascents].map(|ascents| pass_seed(job.options.mask_seed, PassNumber(ascents)));
+        let Self { memory, recorder } = self;
+        let Some(recorder) = recorder else {
+            memory.begin(optimizer, model, seeds)?;
+            return queue(memory, optimizer, model, job, plan);
+        };
+        let entered = recorder.stream.enter()?;
+        let begun = memory.begin(optimizer, model, seeds);
+        let traces = begun.and_then(|()| recorder.queue(memory, optimizer, model, job, plan));
+        drop(entered);
+        if traces.is_err() {
+            // The caller's tensors may go now.
+            recorder.stream.synchronize()?;
         }
         traces
     }
 
-    fn on_own_stream(
-        &mut self,
-        optimizer: &mut Optimizer,
-        model: &mut Model,
-        job: &Job<'_>,
-        plan: Plan,
-    ) -> Result<Traces> {
-        let Self { memory, recorder: Some(recorder) } = self else {
-            return queue(&self.memory, optimizer, model, job, plan);
-        };
-        if recorder.refused.is_none() {
-            recorder.refused = obstacle(job.loss).map(str::to_owned);
-        }
-        if recorder.refused.is_some() {
-            return queue(memory, optimizer, model, job, plan);
-        }
-        let kind = Kind::of(optimizer, model, job, plan);
-        if let Some(Progress::Ready(recording)) = recorder.kinds.get_mut(&kind) {
-            return recording.replay(job);
-        }
-        let warmed = match recorder.kinds.get(&kind) {
-            Some(Progress::Warming(steps)) => *steps,
-            _ => 0,
-        };
-        if warmed < WARM_UP {
-            recorder.kinds.insert(kind, Progress::Warming(warmed + 1));
-            return queue(memory, optimizer, model, job, plan);
-        }
-        match Recording::make(recorder.cuda, memory, optimizer, model, job, plan) {
-            Ok(mut recording) => {
-                let traces = recording.replay(job);
-                recorder.kinds.insert(kind, Progress::Ready(Box::new(recording)));
-                traces
-            }
-            Err(error) => {
-                // Nothing of it has run.
-                model.parameters().clear_gradients();
-                model.discard_statistics();
-                recorder.refused = Some(error.to_string());
-                queue(memory, optimizer, model, job, plan)
-            }
-        }
+    /// Waits for the step: what it wrote and read is the caller's again, whatever stream the caller uses.
+    pub(super) fn read(&mut self) -> Result<(StepValues, Vec<f64>)> {
+        let _entered = self.recorder.as_mut().map(|recorder| recorder.stream.enter()).transpose()?;
+        self.memory.read()
     }
 }
 
 impl Recording {
     fn make(
         cuda: Cuda,
-        memory: &super::Memory,
+        other: Option<&Graph>,
+        memory: &Memory,
         optimizer: &mut Optimizer,
         model: &mut Model,
         job: &Job<'_>,
@@ -161,7 +197,7 @@ impl Recording {
             Target::Dense(values) => Target::Dense(values.f_zeros_like()?),
         };
         let mut graph = Graph::new(cuda)?;
-        graph.begin()?;
+        graph.begin(other)?;
         let traces = queue(memory, optimizer, model, &Job { images: &images, target: &target, ..*job }, plan);
         // A recording that was begun must be ended, whatever became of it.
         let ended = graph.end();
@@ -181,17 +217,19 @@ impl Recording {
 }
 
 impl Kind {
-    fn of(optimizer: &mut Optimizer, model: &Model, job: &Job<'_>, plan: Plan) -> Self {
-        let parameters = model.parameters();
-        Self {
+    fn of(optimizer: &mut Optimizer, model: &Model, job: &Job<'_>, plan: Plan) -> Result<Self> {
+        let (parameters, statistics) = (model.parameters(), model.buffers());
+        Ok(Self {
             both_passes: plan == Plan::Both,
             images: job.images.size(),
             target: job.target.tensor().size(),
             loss: format!("{:?}", job.loss),
             trainable: (0..parameters.segments().len()).map(|position| parameters.is_trainable(position)).collect(),
+            frozen: (0..statistics.len()).map(|norm| statistics.is_frozen(norm)).collect(),
             uses_momentum: optimizer.base_and_setting(model).1.uses_momentum(),
-            statistics: model.buffers().arena().data_ptr() as usize,
-        }
+            statistics: statistics.arena().data_ptr() as usize,
+            switches: Switches::current()?,
+        })
     }
 }
 
@@ -209,9 +247,8 @@ mod tests {
     use serde_json::json;
     use tch::{Device, Kind as Numbers};
 
-    /// A graph without a momentum arena must not serve steps that have one.
-    #[test]
-    fn steps_whose_schedule_takes_the_momentum_away_are_of_another_kind() {
+    /// What there is for a step of SGD with momentum.
+    fn with_step(body: impl FnOnce(&mut Model, &mut Optimizer, &Job<'_>)) {
         let spec = zoo::spec("demo", &zoo::ZooOptions::default()).unwrap();
         let mut model = Model::new(spec, Dtype::Float32, 1).unwrap();
         let config = json!({ "base": { "type": "sgd", "lr": 0.1, "momentum": 0.9 } });
@@ -219,10 +256,41 @@ mod tests {
         let images = &Tensor::ones([4, 1, 8, 8], (Numbers::Float, Device::Cpu));
         let target = &Target::Classes(Tensor::zeros([4], (Numbers::Int64, Device::Cpu)));
         let job = Job { images, target, loss: &Loss::default(), options: StepOptions::new(0) };
-        let mut uses_momentum = |momentum: f64| {
-            optimizer.set_factors(Factors { momentum, ..Factors::default() });
-            Kind::of(&mut optimizer, &model, &job, Plan::Plain).uses_momentum
-        };
-        assert!(uses_momentum(1.0) && uses_momentum(0.5) && !uses_momentum(0.0));
+        body(&mut model, &mut optimizer, &job);
+    }
+
+    fn kind(model: &Model, optimizer: &mut Optimizer, job: &Job<'_>) -> Kind {
+        Kind::of(optimizer, model, job, Plan::Plain).unwrap()
+    }
+
+    /// A graph without a momentum arena must not serve steps that have one.
+    #[test]
+    fn steps_whose_schedule_takes_the_momentum_away_are_of_another_kind() {
+        with_step(|model, optimizer, job| {
+            let mut uses_momentum = |momentum: f64| {
+                optimizer.set_factors(Factors { momentum, ..Factors::default() });
+                kind(model, optimizer, job).uses_momentum
+            };
+            assert!(uses_momentum(1.0) && uses_momentum(0.5) && !uses_momentum(0.0));
+        });
+    }
+
+    /// They normalise by other operations.
+    #[test]
+    fn steps_with_frozen_statistics_are_of_another_kind() {
+        with_step(|model, optimizer, job| {
+            let before = kind(model, optimizer, job);
+            assert!(before == kind(model, optimizer, job));
+            model.freeze(&["*.running_*"]).unwrap();
+            assert!(before != kind(model, optimizer, job));
+        });
+    }
+
+    #[test]
+    fn each_thread_warms_up_for_itself() {
+        let mut progress = Progress::NEW;
+        let mut steps = || (0..10).take_while(|_| progress.still_warms_up()).count() as u32;
+        assert_eq!((steps(), steps()), (WARM_UP, 0));
+        assert_eq!(thread::scope(|scope| scope.spawn(steps).join().unwrap()), WARM_UP);
     }
 }

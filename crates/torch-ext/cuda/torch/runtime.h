@@ -19,6 +19,7 @@ int memory(int32_t index, flatmin_memory* out);
 
 // stream.cpp
 int stream_from_pool(int32_t device, void** stream);
+int stream_new(int32_t device, void** stream);
 int stream_current(int32_t device, void** stream);
 int stream_set_current(const void* stream);
 int stream_synchronize(const void* stream);
@@ -34,7 +35,7 @@ int record_stream(const void* tensor, const void* stream);
 
 // graph.cpp
 int graph_new(void** graph);
-int graph_begin(void* graph);
+int graph_begin(void* graph, const void* other);
 int graph_end(void* graph);
 int graph_replay(void* graph);
 void graph_free(void* graph);

@@ -39,12 +39,25 @@ int stream_from_pool(int32_t device, void** stream) {
   return guarded([&] { *stream = new CUDAStream(c10::cuda::getStreamFromPool(false, index_of(device))); });
 }
 
+int stream_new(int32_t device, void** stream) {
+  return guarded([&] {
+    const c10::DeviceIndex index = index_of(device);
+    const c10::cuda::CUDAGuard guard(index);
+    cudaStream_t raw = nullptr;
+    C10_CUDA_CHECK(cudaStreamCreateWithFlags(&raw, cudaStreamNonBlocking));
+    *stream = new CUDAStream(c10::cuda::getStreamFromExternal(raw, index));
+  });
+}
+
 int stream_current(int32_t device, void** stream) {
   return guarded([&] { *stream = new CUDAStream(c10::cuda::getCurrentCUDAStream(index_of(device))); });
 }
 
 int stream_set_current(const void* stream) {
-  return guarded([&] { c10::cuda::setCurrentCUDAStream(stream_of(stream)); });
+  return guarded([&] {
+    c10::cuda::set_device(stream_of(stream).device_index());
+    c10::cuda::setCurrentCUDAStream(stream_of(stream));
+  });
 }
 
 int stream_synchronize(const void* stream) {

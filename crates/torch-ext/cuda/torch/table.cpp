@@ -23,6 +23,7 @@ const flatmin_runtime runtime = {
     device,
     memory,
     stream_from_pool,
+    stream_new,
     stream_current,
     stream_set_current,
     stream_synchronize,

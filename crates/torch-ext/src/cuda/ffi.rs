@@ -6,7 +6,7 @@ use std::ffi::{c_char, c_int, c_void};
 use torch_sys::C_tensor;
 
 /// Of this file and the header.
-pub const ABI: u32 = 2;
+pub const ABI: u32 = 3;
 
 pub const FLOAT32: i32 = 0;
 pub const FLOAT64: i32 = 1;
@@ -321,6 +321,7 @@ pub struct Runtime {
     pub device: extern "C" fn(i32, *mut Device) -> Status,
     pub memory: extern "C" fn(i32, *mut Memory) -> Status,
     pub stream_from_pool: extern "C" fn(i32, *mut Handle) -> Status,
+    pub stream_new: extern "C" fn(i32, *mut Handle) -> Status,
     pub stream_current: extern "C" fn(i32, *mut Handle) -> Status,
     pub stream_set_current: extern "C" fn(Handle) -> Status,
     pub stream_synchronize: extern "C" fn(Handle) -> Status,
@@ -334,7 +335,7 @@ pub struct Runtime {
     pub copy_async: extern "C" fn(*const C_tensor, *const C_tensor, Handle) -> Status,
     pub record_stream: extern "C" fn(*const C_tensor, Handle) -> Status,
     pub graph_new: extern "C" fn(*mut Handle) -> Status,
-    pub graph_begin: extern "C" fn(Handle) -> Status,
+    pub graph_begin: extern "C" fn(Handle, Handle) -> Status,
     pub graph_end: extern "C" fn(Handle) -> Status,
     pub graph_replay: extern "C" fn(Handle) -> Status,
     pub graph_free: extern "C" fn(Handle),

@@ -19,32 +19,34 @@ pub struct Group {
     pub eps: f64,
 }
 
-/// All groups' options on the device, float64 `[groups, 8]` in the order of [`Group`]'s fields.
+impl Group {
+    /// Its numbers in the order of the fields, as kernels read them.
+    pub fn numbers(&self) -> [f64; Groups::NUMBERS] {
+        let &Self { rho, lr, momentum, dampening, weight_decay, beta1, beta2, eps } = self;
+        [rho, lr, momentum, dampening, weight_decay, beta1, beta2, eps]
+    }
+}
+
+/// All groups' options on the device.
 pub struct Groups {
+    /// Float64, 1-D.
     values: Tensor,
     len: usize,
 }
 
 impl Groups {
+    /// Numbers of one group.
+    pub const NUMBERS: usize = 8;
+
     pub fn new(place: &Place, groups: &[Group]) -> Result<Self> {
-        let values = Self::host(groups)?.f_to_device(place.device())?;
-        Ok(Self { values, len: groups.len() })
+        let numbers: Vec<f64> = groups.iter().flat_map(Group::numbers).collect();
+        Ok(Self { values: Tensor::f_from_slice(&numbers)?.f_to_device(place.device())?, len: groups.len() })
     }
 
-    /// The values as they lie on the device, on the CPU.
-    fn host(groups: &[Group]) -> Result<Tensor> {
-        let row = |group: &Group| {
-            let &Group { rho, lr, momentum, dampening, weight_decay, beta1, beta2, eps } = group;
-            [rho, lr, momentum, dampening, weight_decay, beta1, beta2, eps]
-        };
-        let rows: Vec<f64> = groups.iter().flat_map(row).collect();
-        Ok(Tensor::f_from_slice(&rows)?.f_view([groups.len() as i64, 8])?)
-    }
-
-    /// New values at the same place: a captured step reads them at its next replay.
-    pub fn set(&mut self, groups: &[Group]) -> Result<()> {
-        self.values.f_copy_(&Self::host(groups)?)?;
-        Ok(())
+    /// Those whose numbers lie in this dense float64 tensor, or will.
+    pub fn of(values: Tensor) -> Self {
+        let len = values.numel() / Self::NUMBERS;
+        Self { values, len }
     }
 
     /// Groups.
@@ -68,8 +70,9 @@ const PROCEED: i64 = 0;
 const HALF_FACTOR: i64 = 7;
 const LARGEST: i64 = 5;
 
-/// What a step found out about itself, on the device. Belongs to one optimizer.
+/// What a step found out about itself, on the device, and notes beside it. Belongs to one optimizer.
 pub struct StepRecord {
+    /// Float64: the record, then the notes.
     values: Tensor,
 }
 
@@ -101,7 +104,12 @@ pub struct StepValues {
 
 impl StepRecord {
     pub fn new(place: &Place) -> Result<Self> {
-        let values = place.zeros(&[NUMBERS], Kind::Double)?;
+        Self::with_notes(place, 0)
+    }
+
+    /// With room for some more numbers, which are read along.
+    pub fn with_notes(place: &Place, notes: i64) -> Result<Self> {
+        let values = place.zeros(&[NUMBERS + notes], Kind::Double)?;
         for start in [PROCEED, HALF_FACTOR] {
             let _ = values.f_narrow(0, start, 1)?.f_fill_(1.0)?;
         }
@@ -114,13 +122,24 @@ impl StepRecord {
         Ok(())
     }
 
-    /// Waits for the device and reads.
-    pub fn read(&self) -> Result<StepValues> {
-        Self::parse(&self.values.f_to_device(Device::Cpu)?)
+    /// One of the notes, float64 `[1]`.
+    pub fn note(&self, number: i64) -> Result<Tensor> {
+        Ok(self.values.f_narrow(0, NUMBERS + number, 1)?)
     }
 
-    fn parse(values: &Tensor) -> Result<StepValues> {
-        let values: Vec<f64> = Vec::try_from(values)?;
+    /// Waits for the device and reads.
+    pub fn read(&self) -> Result<StepValues> {
+        Ok(self.read_with_notes()?.0)
+    }
+
+    /// Waits for the device and reads, the notes as well.
+    pub fn read_with_notes(&self) -> Result<(StepValues, Vec<f64>)> {
+        let mut values: Vec<f64> = Vec::try_from(&self.values.f_to_device(Device::Cpu)?)?;
+        let notes = values.split_off(NUMBERS as usize);
+        Ok((Self::parse(&values), notes))
+    }
+
+    fn parse(values: &[f64]) -> StepValues {
         let &[
             proceed,
             plain,
@@ -135,11 +154,11 @@ impl StepRecord {
             taken,
             skipped,
             ..,
-        ] = values.as_slice()
+        ] = values
         else {
             unreachable!("a record has {NUMBERS} numbers")
         };
-        Ok(StepValues {
+        StepValues {
             proceeds: proceed != 0.0,
             plain,
             scaled,
@@ -152,7 +171,7 @@ impl StepRecord {
             cosine,
             taken: taken as u64,
             skipped: skipped as u64,
-        })
+        }
     }
 
     pub(super) fn raw(&self) -> *mut f64 {

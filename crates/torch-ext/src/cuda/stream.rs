@@ -24,6 +24,13 @@ impl Stream {
         Ok(Self { cuda, handle })
     }
 
+    /// A new one, which torch hands out to nobody else. It stays until the process ends: torch may remember it.
+    pub(super) fn new(cuda: Cuda, device: usize) -> Result<Self> {
+        let mut handle = std::ptr::null_mut();
+        cuda.check((cuda.runtime.stream_new)(device as i32, &mut handle))?;
+        Ok(Self { cuda, handle })
+    }
+
     /// The one that this thread's operations on the device go to.
     pub fn current(cuda: Cuda, device: usize) -> Result<Self> {
         let mut handle = std::ptr::null_mut();
@@ -31,7 +38,7 @@ impl Stream {
         Ok(Self { cuda, handle })
     }
 
-    /// Sends this thread's operations on its device here from now on.
+    /// Makes its device this thread's, and sends the thread's operations there here from now on.
     pub fn make_current(&self) -> Result<()> {
         self.cuda.check((self.cuda.runtime.stream_set_current)(self.handle))
     }

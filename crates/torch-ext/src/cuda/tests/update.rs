@@ -233,7 +233,7 @@ fn sgd_writes_the_cpus_numbers() {
 #[test]
 fn sgd_without_momentum_counts_nothing() {
     let mut case = Case::new(Kind::Float, false);
-    case.groups.set(&[Group { momentum: 0.0, ..group() }; 2]).unwrap();
+    case.groups = Groups::new(&case.place, &[Group { momentum: 0.0, ..group() }; 2]).unwrap();
     let (reference, counts) = (case.reference(), case.counts());
     let gradients = case.gradients(30);
     let table = case.table(&gradients);
