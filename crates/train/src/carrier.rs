@@ -34,12 +34,12 @@ impl Carrier {
     /// For images of a loader that [`loader_for`] chose.
     ///
     /// # Errors
-    /// If the device has no stream for copies.
+    /// If there is no memory.
     pub fn new(engine: Engine, loader: &Loader) -> Result<Self> {
         let device = engine.device();
         let (gain, bias) = loader.transform().normalization.gain_and_bias(255.0);
         let normalizer = (loader.format() == Format::U8).then(|| Normalizer::new(&gain, &bias, device)).transpose()?;
-        Ok(Self { uploader: Uploader::new(device, cuda_library())?, normalizer })
+        Ok(Self { uploader: Uploader::new(device, cuda_library()), normalizer })
     }
 
     /// Begins to bring the pixels of a batch; the buffer is free again at once.
