@@ -68,6 +68,23 @@ fn a_run_tells_the_same_story() {
 }
 
 #[test]
+fn a_set_of_too_many_classes_is_refused_at_once() {
+    let options = ArrayOptions { num_classes: Some(4), ..ArrayOptions::default() };
+    let shape = ImageShape { height: 6, width: 6, channels: 2 };
+    let four = Dataset::from_arrays(Pixels::U8(vec![7; 4 * 72]), shape, vec![0, 1, 2, 3], options).unwrap();
+    for engine in [Engine::Cpu, Engine::Cuda(Place::twin())] {
+        for sets in [
+            Datasets { train: four.clone(), ..byte_sets() },
+            Datasets { validation: Some(four.clone()), ..byte_sets() },
+        ] {
+            let error = pair_on(engine).start(&sets, &config(1), None).map(drop).unwrap_err();
+            assert_eq!(error.code(), "ERR_FLATMIN_DATA");
+            assert!(error.to_string().contains("it has 4 classes"), "{error}");
+        }
+    }
+}
+
+#[test]
 fn a_checkpoint_goes_on_from_one_device_to_another() {
     let folder = tempfile::tempdir().unwrap();
     let whole = run(Engine::Cpu, &augmented(3));
