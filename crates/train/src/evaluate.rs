@@ -1,20 +1,15 @@
 //! Measures a model on a data set: loss and metrics, with running statistics and no gradients.
 
-use std::cell::RefCell;
-
-use flatmin_data::{Batch, Dataset, Loader, LoaderOptions, Transform};
+use flatmin_data::Dataset;
 use flatmin_nn::{Model, Pass};
-use flatmin_optim::{Loss, Target};
+use flatmin_optim::Loss;
 use serde::Deserialize;
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Kind, Tensor, no_grad};
 
-use crate::batch::class_tensor;
-use crate::carrier::{Carrier, loader_for};
 use crate::error::{Error, Result};
-use crate::input::Input;
+use crate::evaluation_batches::{EvaluationBatch, EvaluationBatches};
 use crate::metrics::{Accumulator, Evaluation, Metric};
-use crate::normalize::{Normalization, for_data, input_normalization};
-use crate::resident::Resident;
+use crate::normalize::Normalization;
 
 /// How to evaluate. All fields have a default.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -98,86 +93,6 @@ fn logits_of(model: &Model, images: &Tensor, mirror: bool) -> Result<Tensor> {
     }
     let mirrored = model.forward(&images.f_flip([3])?, Pass::Eval)?;
     Ok(logits.f_add(&mirrored)?.f_mul_scalar(0.5)?)
-}
-
-/// The images of a data set as a model reads them, in order and never changed, as often as they are asked for.
-pub struct EvaluationBatches {
-    loader: Loader,
-    /// Reads the images in place of the loader.
-    resident: Option<RefCell<Resident>>,
-    carrier: Carrier,
-    input: (Kind, Device),
-}
-
-/// Images `[batch, channels, height, width]` with their classes.
-#[derive(Debug)]
-pub struct EvaluationBatch {
-    pub images: Tensor,
-    pub target: Target,
-    pub labels: Vec<i64>,
-}
-
-impl EvaluationBatches {
-    /// Reads batch size, limit, normalization and loader threads of the options.
-    ///
-    /// # Errors
-    /// As [`evaluate`].
-    pub fn new(model: &Model, dataset: &Dataset, options: &EvaluateOptions) -> Result<Self> {
-        check_fit(model.spec(), dataset)?;
-        let normalization = match &options.normalization {
-            Some(normalization) => for_data(normalization),
-            None => input_normalization(model.spec(), dataset),
-        };
-        let dataset = match options.limit {
-            Some(limit) => dataset.take(limit)?,
-            None => dataset.clone(),
-        };
-        let threads = options.loader_threads.unwrap_or_else(|| dataset.suggested_threads());
-        let loader = Loader::new(
-            dataset,
-            LoaderOptions {
-                batch_size: options.batch_size,
-                threads,
-                ..LoaderOptions::new(Transform::plain(normalization))
-            },
-        )?;
-        let engine = model.engine();
-        let resident = Resident::new(engine, &loader)?.map(RefCell::new);
-        let loader = loader_for(engine, loader)?;
-        Ok(Self { resident, carrier: Carrier::new(engine, &loader)?, loader, input: model.input_options() })
-    }
-
-    /// Whether the images lie on the model's device.
-    pub fn is_resident(&self) -> bool {
-        self.resident.is_some()
-    }
-
-    /// Images of all batches together.
-    pub fn images(&self) -> usize {
-        self.loader.dataset().len()
-    }
-
-    pub fn iter(&self) -> Box<dyn Iterator<Item = Result<EvaluationBatch>> + '_> {
-        match &self.resident {
-            Some(resident) => Box::new((0..self.loader.len()).map(|number| self.of_resident(resident, number))),
-            None => Box::new(self.loader.epoch(0, 0).map(|batch| self.of_loader(batch?))),
-        }
-    }
-
-    fn of_resident(&self, resident: &RefCell<Resident>, number: usize) -> Result<EvaluationBatch> {
-        let Input { images, target, count } = resident.borrow_mut().batch(&self.loader, (0, number as u64))?;
-        let labels = self.loader.dataset().labels().iter().skip(number * self.loader.batch_size());
-        let labels = labels.take(count as usize).map(|&label| i64::from(label)).collect();
-        Ok(EvaluationBatch { images: images.f_to_kind(self.input.0)?, target, labels })
-    }
-
-    fn of_loader(&self, mut batch: Batch) -> Result<EvaluationBatch> {
-        let images = self.carrier.bring(&batch.images, self.loader.dataset().shape())?.f_to_kind(self.input.0)?;
-        let target = Target::Classes(class_tensor(&batch)?).on(self.input.1)?;
-        let labels = std::mem::take(&mut batch.labels);
-        self.loader.recycle(batch);
-        Ok(EvaluationBatch { images, target, labels })
-    }
 }
 
 /// # Errors

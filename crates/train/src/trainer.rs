@@ -16,7 +16,8 @@ use crate::checkpoint::{self, BatchOrder, Kept};
 use crate::config::{NonFinite, TrainConfig};
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::evaluate::{EvaluateOptions, EvaluationBatches, evaluate, evaluate_batches};
+use crate::evaluate::{EvaluateOptions, evaluate, evaluate_batches};
+use crate::evaluation_batches::EvaluationBatches;
 use crate::events::{
     AveragedScores, CheckpointEvent, CheckpointKind, EndEvent, EndReason, EpochEvent, Event, RunResult, StartEvent,
     StepEvent, TrainScores,
