@@ -40,7 +40,7 @@ pub use channel::EventReceiver;
 pub use config::{Augment, CheckpointPolicy, NonFinite, StepMetric, TrainConfig};
 pub use control::Acknowledgement;
 pub use error::{Error, Result};
-pub use evaluate::{EvaluateOptions, check_fit, evaluate};
+pub use evaluate::{EvaluateOptions, batches_unread, check_fit, evaluate};
 pub use evaluation_batches::{EvaluationBatch, EvaluationBatches};
 pub use events::{
     AveragedScores, Best, CheckpointEvent, CheckpointKind, EndEvent, EndReason, EpochEvent, Event, RunResult,

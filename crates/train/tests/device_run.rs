@@ -6,7 +6,7 @@ mod common;
 use common::*;
 use flatmin_data::{ArrayOptions, Dataset, ImageShape, Pixels};
 use flatmin_nn::{Dtype, Engine, Model};
-use flatmin_optim::Optimizer;
+use flatmin_optim::{Loss, Optimizer};
 use flatmin_torch_ext::cuda::Place;
 use flatmin_train::{Augment, Datasets, Event, ModelSlot, OptimizerSlot, TrainConfig};
 use tch::{Kind, Tensor};
@@ -56,7 +56,10 @@ fn assert_alike(own: &[(String, Tensor)], other: &[(String, Tensor)]) {
 #[test]
 fn a_run_tells_the_same_story() {
     let mixed = Augment { mixup: Some(0.5), ..augmented(2).augment };
-    for config in [augmented(2), TrainConfig { augment: mixed, ..augmented(2) }] {
+    let weighted = Loss::CrossEntropy { label_smoothing: 0.0, class_weights: Some(vec![1.0, 2.0, 4.0]) };
+    let configs =
+        [augmented(2), TrainConfig { augment: mixed, ..augmented(2) }, TrainConfig { loss: weighted, ..augmented(2) }];
+    for config in configs {
         let own = run(Engine::Cpu, &config);
         let twin = run(Engine::Cuda(Place::twin()), &config);
         assert_eq!(twin.2, "cpu");

@@ -77,6 +77,27 @@ fn a_device_shows_the_same_images() {
     }
 }
 
+#[test]
+fn many_batches_score_alike_on_all_engines() {
+    for set in [bytes(), images(50, 9)] {
+        for loss in
+            [Loss::default(), Loss::CrossEntropy { label_smoothing: 0.1, class_weights: Some(vec![1.0, 2.0, 4.0]) }]
+        {
+            let metrics = vec![Metric::Ece, Metric::ConfusionMatrix];
+            let options = EvaluateOptions { batch_size: 2, loss, metrics, ..EvaluateOptions::default() };
+            let [own, torch, cuda] = engines().map(|engine| {
+                let model = Model::new(common::spec(), Dtype::Float64, 3).unwrap().moved(engine).unwrap();
+                evaluate(&model, &set, &options, &|| false).unwrap().unwrap()
+            });
+            for other in [torch, cuda] {
+                assert!((own.loss - other.loss).abs() < 1e-12 && (own.ece.unwrap() - other.ece.unwrap()).abs() < 1e-12);
+                assert_eq!((own.count, own.accuracy, own.top5), (other.count, other.accuracy, other.top5));
+                assert_eq!(own.confusion_matrix, other.confusion_matrix);
+            }
+        }
+    }
+}
+
 /// Seven PNG files in memory, of which one may be no image; counts what is read.
 #[derive(Debug)]
 struct Pictures {
