@@ -5,7 +5,7 @@
 
 use flatmin_nn::{Model, Pass};
 use flatmin_optim::Loss;
-use flatmin_train::{EvaluationBatch, EvaluationBatches};
+use flatmin_train::{EvaluationBatch, EvaluationBatches, batches_unread};
 use tch::{Kind, Tensor, no_grad};
 
 use crate::error::{Error, Result};
@@ -37,6 +37,13 @@ pub(crate) struct Outcome {
     pub batches: Vec<(f64, usize)>,
 }
 
+/// What a pass over a batch found, where the model lives.
+struct Found {
+    loss: Tensor,
+    right: Tensor,
+    size: usize,
+}
+
 impl Objective<'_> {
     /// Images of all batches together.
     pub fn count(&self) -> usize {
@@ -47,17 +54,18 @@ impl Objective<'_> {
     }
 
     pub fn value(&self, model: &Model) -> Result<Outcome> {
-        self.each(|batch, _, outcome| no_grad(|| self.add(model, batch, outcome)).map(drop))
+        self.each(model, |batch, _| no_grad(|| self.pass(model, batch)).map(|(_, found)| found))
     }
 
     /// The loss and its gradient, an arena.
     pub fn gradient(&self, model: &Model) -> Result<(Outcome, Tensor)> {
         let parameters = model.parameters();
         let sum = parameters.like()?;
-        let outcome = self.each(|batch, share, outcome| {
-            let loss = self.add(model, batch, outcome)?;
+        let outcome = self.each(model, |batch, share| {
+            let (loss, found) = self.pass(model, batch)?;
             let gradients = Tensor::f_run_backward(&[loss], parameters.leaves(), false, false)?;
-            Ok(parameters.add_to(&sum, &gradients, share)?)
+            parameters.add_to(&sum, &gradients, share)?;
+            Ok(found)
         })?;
         Ok((outcome, sum))
     }
@@ -69,8 +77,8 @@ impl Objective<'_> {
         let product = parameters.like()?;
         let parts: Vec<Tensor> =
             (0..leaves.len()).map(|position| parameters.view(vector, position)).collect::<Result<_, _>>()?;
-        self.each(|batch, share, outcome| {
-            let loss = self.add(model, batch, outcome)?;
+        self.each(model, |batch, share| {
+            let (loss, found) = self.pass(model, batch)?;
             let gradients = Tensor::f_run_backward(&[loss], leaves, true, true)?;
             let mut inner: Option<Tensor> = None;
             // A parameter whose gradient is a constant has no second derivative.
@@ -82,43 +90,55 @@ impl Objective<'_> {
                     None => term,
                 });
             }
-            let Some(inner) = inner else { return Ok(()) };
-            let second = Tensor::f_run_backward(&[inner], leaves, false, false)?;
-            Ok(parameters.add_to(&product, &second, share)?)
+            if let Some(inner) = inner {
+                let second = Tensor::f_run_backward(&[inner], leaves, false, false)?;
+                parameters.add_to(&product, &second, share)?;
+            }
+            Ok(found)
         })?;
         Ok(product)
     }
 
     /// Visits the batches; `body` gets each with its share of all images.
-    fn each(&self, mut body: impl FnMut(&EvaluationBatch, f64, &mut Outcome) -> Result<()>) -> Result<Outcome> {
+    fn each(&self, model: &Model, mut body: impl FnMut(&EvaluationBatch, f64) -> Result<Found>) -> Result<Outcome> {
         let count = self.count();
         let mut outcome = Outcome { count, ..Outcome::default() };
+        let (mut unread, most) = (Vec::new(), batches_unread(model.engine()));
         let mut visit = |batch: &EvaluationBatch| {
-            body(batch, batch.labels.len() as f64 / count as f64, &mut outcome)?;
+            unread.push(body(batch, batch.labels.len() as f64 / count as f64)?);
+            if unread.len() == most {
+                unread.drain(..).try_for_each(|found| outcome.add(found))?;
+            }
             self.monitor.batch_done()
         };
         match self.images {
             Images::Set(set) => set.iter().try_for_each(|batch| visit(&batch?))?,
             Images::Group(parts) => parts.iter().try_for_each(visit)?,
         }
+        unread.into_iter().try_for_each(|found| outcome.add(found))?;
         Ok(outcome)
     }
 
-    /// The mean loss of a batch, added to the outcome.
-    fn add(&self, model: &Model, batch: &EvaluationBatch, outcome: &mut Outcome) -> Result<Tensor> {
+    /// The mean loss of a batch, which can be differentiated, and what was found.
+    fn pass(&self, model: &Model, batch: &EvaluationBatch) -> Result<(Tensor, Found)> {
         let logits = model.forward(&batch.images, Pass::Eval)?.f_to_kind(Kind::Double)?;
         let loss = self.loss.apply(&logits, &batch.target)?;
-        let value = loss.f_double_value(&[])?;
-        let size = batch.labels.len();
         let right = logits.f_argmax(1, false)?.f_eq_tensor(&batch.target.classes()?)?.f_sum(Kind::Int64)?;
-        outcome.loss += value * size as f64 / outcome.count as f64;
-        outcome.accuracy += right.f_int64_value(&[])? as f64 / outcome.count as f64;
-        outcome.batches.push((value, size));
-        Ok(loss)
+        let found = Found { loss: loss.f_detach()?, right, size: batch.labels.len() };
+        Ok((loss, found))
     }
 }
 
 impl Outcome {
+    /// Waits for what was found of a batch.
+    fn add(&mut self, Found { loss, right, size }: Found) -> Result<()> {
+        let (value, count) = (loss.f_double_value(&[])?, self.count as f64);
+        self.loss += value * size as f64 / count;
+        self.accuracy += right.f_int64_value(&[])? as f64 / count;
+        self.batches.push((value, size));
+        Ok(())
+    }
+
     /// # Errors
     /// `ERR_FLATMIN_NON_FINITE` for a loss that is not.
     pub fn require_finite(&self, what: &str) -> Result<()> {

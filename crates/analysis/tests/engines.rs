@@ -4,8 +4,10 @@
 mod common;
 
 use common::{conv, images, measures, quietly};
+use flatmin_analysis::{Method, SharpnessOptions, sharpness};
 use flatmin_nn::{Dtype, Engine};
 use flatmin_torch_ext::cuda::Place;
+use flatmin_train::EvaluateOptions;
 use serde_json::Value;
 use tch::Device;
 
@@ -43,5 +45,23 @@ fn every_measure_finds_the_same() {
                 assert!(found <= tolerance, "{name} of {dtype:?} on {engine:?} differs by {found}");
             }
         }
+    }
+}
+
+#[test]
+fn many_batches_are_told_one_by_one() {
+    let set = images(4, 4, 30);
+    let data = EvaluateOptions { batch_size: 1, ..EvaluateOptions::default() };
+    let options = SharpnessOptions { method: Method::OneStep, data, ..SharpnessOptions::default() };
+    let on = |engine| {
+        let mut model = conv(Dtype::Float64).moved(engine).unwrap();
+        let found = quietly(|monitor| sharpness(&mut model, &set, &options, monitor));
+        assert_eq!(found.points[0].spread.count, 30);
+        serde_json::to_value(found).unwrap()
+    };
+    let own = on(Engine::Cpu);
+    for engine in [Engine::Torch(Device::Cpu), Engine::Cuda(Place::twin())] {
+        let found = distance(&on(engine), &own);
+        assert!(found <= 1e-9, "on {engine:?} it differs by {found}");
     }
 }

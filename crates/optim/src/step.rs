@@ -119,7 +119,7 @@ pub fn train_step_while(
     })
 }
 
-/// Before any forward pass, which stages statistics.
+/// Before any forward pass, which stages statistics, and before labels of a caller leave the CPU.
 fn check_labels(model: &Model, images: &Tensor, target: &Target) -> Result<()> {
     let classes = model.spec().num_classes;
     target.check_shape(&[images.size().first().copied().unwrap_or(0), classes])?;

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 
 /// `[batch, channels, height, width]` on a device, channels lying last in memory as the buffer has them.
 pub fn image_tensor(images: &Images, shape: ImageShape, device: Device) -> Result<Tensor> {
-    let uploader = Uploader::new(device, None)?;
+    let uploader = Uploader::new(device, None);
     as_images(uploader.end(upload(&uploader, images)?)?, shape)
 }
 

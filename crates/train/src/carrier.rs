@@ -1,8 +1,9 @@
-//! The way of a loader's images to the device of a model. To a GPU they go as bytes where they are such until their normalisation,
+//! The way of a loader's batches to the device of a model. To a GPU images go as bytes where they are such until their normalisation,
 //! a quarter of the traffic, and are normalised there: the same numbers, bit for bit.
 
 use flatmin_data::{Format, ImageShape, Images, Loader};
 use flatmin_nn::{Engine, cuda_library};
+use flatmin_optim::Target;
 use flatmin_torch_ext::cuda::{Upload, Uploader};
 use tch::{Device, Kind, Tensor};
 
@@ -34,12 +35,12 @@ impl Carrier {
     /// For images of a loader that [`loader_for`] chose.
     ///
     /// # Errors
-    /// If the device has no stream for copies.
+    /// If there is no memory.
     pub fn new(engine: Engine, loader: &Loader) -> Result<Self> {
         let device = engine.device();
         let (gain, bias) = loader.transform().normalization.gain_and_bias(255.0);
         let normalizer = (loader.format() == Format::U8).then(|| Normalizer::new(&gain, &bias, device)).transpose()?;
-        Ok(Self { uploader: Uploader::new(device, cuda_library())?, normalizer })
+        Ok(Self { uploader: Uploader::new(device, cuda_library()), normalizer })
     }
 
     /// Begins to bring the pixels of a batch; the buffer is free again at once.
@@ -56,7 +57,17 @@ impl Carrier {
         }
     }
 
-    /// Both at once.
+    /// Begins to bring class numbers; they may change at once.
+    pub fn begin_labels(&self, labels: &[i64]) -> Result<Upload> {
+        Ok(self.uploader.begin(labels)?)
+    }
+
+    /// Class numbers `[batch]`, for what is queued from now on.
+    pub fn end_labels(&self, upload: Upload) -> Result<Target> {
+        Ok(Target::Classes(self.uploader.end(upload)?))
+    }
+
+    /// Both at once, of images.
     pub fn bring(&self, images: &Images, shape: ImageShape) -> Result<Tensor> {
         self.end(self.begin(images)?, shape)
     }

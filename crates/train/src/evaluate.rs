@@ -1,20 +1,24 @@
 //! Measures a model on a data set: loss and metrics, with running statistics and no gradients.
 
-use std::cell::RefCell;
-
-use flatmin_data::{Batch, Dataset, Loader, LoaderOptions, Transform};
-use flatmin_nn::{Model, Pass};
-use flatmin_optim::{Loss, Target};
+use flatmin_data::{Dataset, ImageShape};
+use flatmin_nn::{Engine, Model, Pass};
+use flatmin_optim::Loss;
 use serde::Deserialize;
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Kind, Tensor, no_grad};
 
-use crate::batch::class_tensor;
-use crate::carrier::{Carrier, loader_for};
 use crate::error::{Error, Result};
-use crate::input::Input;
+use crate::evaluation_batches::{EvaluationBatch, EvaluationBatches};
 use crate::metrics::{Accumulator, Evaluation, Metric};
-use crate::normalize::{Normalization, for_data, input_normalization};
-use crate::resident::Resident;
+use crate::normalize::Normalization;
+
+/// Images of a large batch. Fewer, if small, leave most of a GPU idle.
+const LARGE_BATCH: usize = 1000;
+
+/// Numbers in a large batch, at most.
+const LARGE_INPUT: usize = 1 << 22;
+
+/// Batches whose results lie on a device until they are read. With more, what is sent to it ahead could fill its memory.
+const UNREAD: usize = 16;
 
 /// How to evaluate. All fields have a default.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -50,6 +54,26 @@ impl Default for EvaluateOptions {
     }
 }
 
+impl EvaluateOptions {
+    /// With large batches of such images, for a set that lies on the device. Not with class weights, where the mean over a batch
+    /// depends on what else is in it.
+    pub(crate) fn with_large_batches(self, shape: ImageShape) -> Self {
+        if self.loss.has_class_weights() {
+            return self;
+        }
+        let large = LARGE_BATCH.min(LARGE_INPUT / shape.elements());
+        Self { batch_size: self.batch_size.max(large), ..self }
+    }
+}
+
+/// After how many batches their results are read: on a device each reading waits for it.
+pub fn batches_unread(engine: Engine) -> usize {
+    match engine {
+        Engine::Cpu => 1,
+        Engine::Torch(_) | Engine::Cuda(_) => UNREAD,
+    }
+}
+
 /// The scores of `model` on `dataset`, or None if `interrupted` said so between two batches.
 ///
 /// # Errors
@@ -75,20 +99,48 @@ pub fn evaluate_batches(
 ) -> Result<Option<Evaluation>> {
     let classes = model.spec().num_classes as usize;
     let mut sums = Accumulator::new(classes, &options.metrics);
+    let (mut unread, most) = (Vec::new(), batches_unread(model.engine()));
     for batch in batches.iter() {
         if interrupted() {
             return Ok(None);
         }
-        let EvaluationBatch { images, target, labels } = batch?;
-        let (logits, loss) = no_grad(|| -> Result<(Tensor, Tensor)> {
-            let logits = logits_of(model, &images, options.mirror)?;
-            let loss = options.loss.apply(&logits, &target)?;
-            Ok((logits, loss))
-        })?;
-        let logits = Vec::<f64>::try_from(logits.f_to_kind(Kind::Double)?.f_contiguous()?.f_view([-1])?)?;
-        sums.add(&logits, &labels, loss.f_double_value(&[])?);
+        unread.push(no_grad(|| Found::queue(model, batch?, options))?);
+        if unread.len() == most {
+            unread.drain(..).try_for_each(|found| found.read(&mut sums))?;
+        }
     }
+    unread.into_iter().try_for_each(|found| found.read(&mut sums))?;
     Ok(Some(sums.finish()))
+}
+
+/// What was found of a batch, where the model lives.
+struct Found {
+    /// `[batch * classes]`, float64.
+    logits: Tensor,
+    /// Mean over the batch.
+    loss: Tensor,
+    labels: Vec<i64>,
+}
+
+impl Found {
+    fn queue(model: &Model, batch: EvaluationBatch, options: &EvaluateOptions) -> Result<Self> {
+        let EvaluationBatch { images, target, labels } = batch;
+        let logits = logits_of(model, &images, options.mirror)?;
+        let losses = options.loss.of_samples(&logits, &target)?;
+        let losses = match model.engine() {
+            Engine::Cpu => losses,
+            // So that the mean is no coarser for a large batch.
+            Engine::Torch(_) | Engine::Cuda(_) => losses.f_to_kind(Kind::Double)?,
+        };
+        let loss = options.loss.mean(&losses, &target)?;
+        Ok(Self { logits: logits.f_to_kind(Kind::Double)?.f_contiguous()?.f_view([-1])?, loss, labels })
+    }
+
+    /// Waits for it.
+    fn read(self, sums: &mut Accumulator) -> Result<()> {
+        sums.add(&Vec::<f64>::try_from(self.logits)?, &self.labels, self.loss.f_double_value(&[])?);
+        Ok(())
+    }
 }
 
 fn logits_of(model: &Model, images: &Tensor, mirror: bool) -> Result<Tensor> {
@@ -98,86 +150,6 @@ fn logits_of(model: &Model, images: &Tensor, mirror: bool) -> Result<Tensor> {
     }
     let mirrored = model.forward(&images.f_flip([3])?, Pass::Eval)?;
     Ok(logits.f_add(&mirrored)?.f_mul_scalar(0.5)?)
-}
-
-/// The images of a data set as a model reads them, in order and never changed, as often as they are asked for.
-pub struct EvaluationBatches {
-    loader: Loader,
-    /// Reads the images in place of the loader.
-    resident: Option<RefCell<Resident>>,
-    carrier: Carrier,
-    input: (Kind, Device),
-}
-
-/// Images `[batch, channels, height, width]` with their classes.
-#[derive(Debug)]
-pub struct EvaluationBatch {
-    pub images: Tensor,
-    pub target: Target,
-    pub labels: Vec<i64>,
-}
-
-impl EvaluationBatches {
-    /// Reads batch size, limit, normalization and loader threads of the options.
-    ///
-    /// # Errors
-    /// As [`evaluate`].
-    pub fn new(model: &Model, dataset: &Dataset, options: &EvaluateOptions) -> Result<Self> {
-        check_fit(model.spec(), dataset)?;
-        let normalization = match &options.normalization {
-            Some(normalization) => for_data(normalization),
-            None => input_normalization(model.spec(), dataset),
-        };
-        let dataset = match options.limit {
-            Some(limit) => dataset.take(limit)?,
-            None => dataset.clone(),
-        };
-        let threads = options.loader_threads.unwrap_or_else(|| dataset.suggested_threads());
-        let loader = Loader::new(
-            dataset,
-            LoaderOptions {
-                batch_size: options.batch_size,
-                threads,
-                ..LoaderOptions::new(Transform::plain(normalization))
-            },
-        )?;
-        let engine = model.engine();
-        let resident = Resident::new(engine, &loader)?.map(RefCell::new);
-        let loader = loader_for(engine, loader)?;
-        Ok(Self { resident, carrier: Carrier::new(engine, &loader)?, loader, input: model.input_options() })
-    }
-
-    /// Whether the images lie on the model's device.
-    pub fn is_resident(&self) -> bool {
-        self.resident.is_some()
-    }
-
-    /// Images of all batches together.
-    pub fn images(&self) -> usize {
-        self.loader.dataset().len()
-    }
-
-    pub fn iter(&self) -> Box<dyn Iterator<Item = Result<EvaluationBatch>> + '_> {
-        match &self.resident {
-            Some(resident) => Box::new((0..self.loader.len()).map(|number| self.of_resident(resident, number))),
-            None => Box::new(self.loader.epoch(0, 0).map(|batch| self.of_loader(batch?))),
-        }
-    }
-
-    fn of_resident(&self, resident: &RefCell<Resident>, number: usize) -> Result<EvaluationBatch> {
-        let Input { images, target, count } = resident.borrow_mut().batch(&self.loader, (0, number as u64))?;
-        let labels = self.loader.dataset().labels().iter().skip(number * self.loader.batch_size());
-        let labels = labels.take(count as usize).map(|&label| i64::from(label)).collect();
-        Ok(EvaluationBatch { images: images.f_to_kind(self.input.0)?, target, labels })
-    }
-
-    fn of_loader(&self, mut batch: Batch) -> Result<EvaluationBatch> {
-        let images = self.carrier.bring(&batch.images, self.loader.dataset().shape())?.f_to_kind(self.input.0)?;
-        let target = Target::Classes(class_tensor(&batch)?).on(self.input.1)?;
-        let labels = std::mem::take(&mut batch.labels);
-        self.loader.recycle(batch);
-        Ok(EvaluationBatch { images, target, labels })
-    }
 }
 
 /// # Errors
@@ -197,4 +169,29 @@ pub fn check_fit(spec: &flatmin_nn::ModelSpec, dataset: &Dataset) -> Result<()> 
         return Err(Error::data(what, format!("it has {} classes", dataset.num_classes()), expected));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn large_batches_are_of_small_images_whose_mean_loss_does_not_depend_on_them() {
+        let options = |batch_size: usize, loss| EvaluateOptions {
+            batch_size,
+            loss: serde_json::from_value(loss).unwrap(),
+            ..EvaluateOptions::default()
+        };
+        let large = |options: EvaluateOptions, side: usize| {
+            let shape = ImageShape { height: side, width: side, channels: 3 };
+            options.with_large_batches(shape).batch_size
+        };
+        let plain = json!({ "type": "crossEntropy", "labelSmoothing": 0.1 });
+        assert_eq!([8, 128, 2000].map(|size| large(options(size, plain.clone()), 32)), [1000, 1000, 2000]);
+        assert_eq!([16, 128].map(|size| large(options(size, plain.clone()), 224)), [27, 128]);
+        assert_eq!(large(options(16, plain), 10_000), 16);
+        assert_eq!(large(options(16, json!({ "type": "crossEntropy", "classWeights": [1.0, 2.0] })), 32), 16);
+    }
 }

@@ -43,7 +43,7 @@ impl Source {
     /// The batches of a feed; its set is kept on the device where the engine can make them there.
     ///
     /// # Errors
-    /// If there is no memory, or the device has no stream for copies.
+    /// If there is no memory.
     pub fn new(mut feed: Feed, engine: Engine) -> Result<Self> {
         let resident = Resident::new(engine, feed.loader(0))?;
         feed.prepare_for(engine)?;

@@ -10,6 +10,7 @@ mod config;
 mod control;
 mod error;
 mod evaluate;
+mod evaluation_batches;
 mod events;
 mod feed;
 mod folder;
@@ -39,7 +40,8 @@ pub use channel::EventReceiver;
 pub use config::{Augment, CheckpointPolicy, NonFinite, StepMetric, TrainConfig};
 pub use control::Acknowledgement;
 pub use error::{Error, Result};
-pub use evaluate::{EvaluateOptions, EvaluationBatch, EvaluationBatches, check_fit, evaluate};
+pub use evaluate::{EvaluateOptions, batches_unread, check_fit, evaluate};
+pub use evaluation_batches::{EvaluationBatch, EvaluationBatches};
 pub use events::{
     AveragedScores, Best, CheckpointEvent, CheckpointKind, EndEvent, EndReason, EpochEvent, Event, RunResult,
     StartEvent, StepEvent, TrainScores,

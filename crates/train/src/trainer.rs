@@ -16,7 +16,8 @@ use crate::checkpoint::{self, BatchOrder, Kept};
 use crate::config::{NonFinite, TrainConfig};
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::evaluate::{EvaluateOptions, EvaluationBatches, evaluate, evaluate_batches};
+use crate::evaluate::{EvaluateOptions, evaluate, evaluate_batches};
+use crate::evaluation_batches::EvaluationBatches;
 use crate::events::{
     AveragedScores, CheckpointEvent, CheckpointKind, EndEvent, EndReason, EpochEvent, Event, RunResult, StartEvent,
     StepEvent, TrainScores,
@@ -51,9 +52,10 @@ impl ResidentSets {
     pub fn new(model: &Model, sets: &Datasets, config: &TrainConfig) -> Result<Self> {
         let options = evaluate_options(config);
         let resident = |set: &Option<Dataset>| -> Result<Option<EvaluationBatches>> {
-            let batches = set.as_ref().map(|set| EvaluationBatches::new(model, set, &options)).transpose()?;
+            let Some(set) = set else { return Ok(None) };
+            let batches = EvaluationBatches::new(model, set, &options.clone().with_large_batches(set.shape()))?;
             // The others would hold on to memory of their loaders.
-            Ok(batches.filter(EvaluationBatches::is_resident))
+            Ok(Some(batches).filter(EvaluationBatches::is_resident))
         };
         Ok(Self { validation: resident(&sets.validation)?, test: resident(&sets.test)? })
     }

@@ -6,7 +6,7 @@ mod common;
 use common::*;
 use flatmin_data::{ArrayOptions, Dataset, ImageShape, Pixels};
 use flatmin_nn::{Dtype, Engine, Model};
-use flatmin_optim::Optimizer;
+use flatmin_optim::{Loss, Optimizer};
 use flatmin_torch_ext::cuda::Place;
 use flatmin_train::{Augment, Datasets, Event, ModelSlot, OptimizerSlot, TrainConfig};
 use tch::{Kind, Tensor};
@@ -56,7 +56,10 @@ fn assert_alike(own: &[(String, Tensor)], other: &[(String, Tensor)]) {
 #[test]
 fn a_run_tells_the_same_story() {
     let mixed = Augment { mixup: Some(0.5), ..augmented(2).augment };
-    for config in [augmented(2), TrainConfig { augment: mixed, ..augmented(2) }] {
+    let weighted = Loss::CrossEntropy { label_smoothing: 0.0, class_weights: Some(vec![1.0, 2.0, 4.0]) };
+    let configs =
+        [augmented(2), TrainConfig { augment: mixed, ..augmented(2) }, TrainConfig { loss: weighted, ..augmented(2) }];
+    for config in configs {
         let own = run(Engine::Cpu, &config);
         let twin = run(Engine::Cuda(Place::twin()), &config);
         assert_eq!(twin.2, "cpu");
@@ -64,6 +67,23 @@ fn a_run_tells_the_same_story() {
             assert!((own - twin).abs() <= 1e-8 * own.abs().max(1.0), "{own} and {twin}");
         }
         assert_alike(&own.1, &twin.1);
+    }
+}
+
+#[test]
+fn a_set_of_too_many_classes_is_refused_at_once() {
+    let options = ArrayOptions { num_classes: Some(4), ..ArrayOptions::default() };
+    let shape = ImageShape { height: 6, width: 6, channels: 2 };
+    let four = Dataset::from_arrays(Pixels::U8(vec![7; 4 * 72]), shape, vec![0, 1, 2, 3], options).unwrap();
+    for engine in [Engine::Cpu, Engine::Cuda(Place::twin())] {
+        for sets in [
+            Datasets { train: four.clone(), ..byte_sets() },
+            Datasets { validation: Some(four.clone()), ..byte_sets() },
+        ] {
+            let error = pair_on(engine).start(&sets, &config(1), None).map(drop).unwrap_err();
+            assert_eq!(error.code(), "ERR_FLATMIN_DATA");
+            assert!(error.to_string().contains("it has 4 classes"), "{error}");
+        }
     }
 }
 

@@ -2,12 +2,17 @@
 
 mod common;
 
+use std::io::Cursor;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use common::{Pair, Story, asam, config, images, sets};
-use flatmin_data::{ArrayOptions, Dataset, ImageShape, Images, Pixels};
+use flatmin_data::{ArrayOptions, Dataset, EncodedImages, EncodedOptions, Frame, ImageShape, Images, Pixels};
 use flatmin_nn::{Dtype, Engine, Model, Normalization, Pass};
 use flatmin_optim::{Loss, Target};
 use flatmin_torch_ext::cuda::Place;
 use flatmin_train::{EvaluateOptions, EvaluationBatches, Metric, evaluate, image_tensor, predict};
+use image::{ImageFormat, Rgb, RgbImage};
 use tch::{Device, Kind, Tensor};
 
 fn engines() -> [Engine; 3] {
@@ -69,6 +74,84 @@ fn a_device_shows_the_same_images() {
             assert_eq!(own.len(), 4);
             assert!(own == torch && own == cuda, "{dtype:?}");
         }
+    }
+}
+
+#[test]
+fn many_batches_score_alike_on_all_engines() {
+    for set in [bytes(), images(50, 9)] {
+        for loss in
+            [Loss::default(), Loss::CrossEntropy { label_smoothing: 0.1, class_weights: Some(vec![1.0, 2.0, 4.0]) }]
+        {
+            let metrics = vec![Metric::Ece, Metric::ConfusionMatrix];
+            let options = EvaluateOptions { batch_size: 2, loss, metrics, ..EvaluateOptions::default() };
+            let [own, torch, cuda] = engines().map(|engine| {
+                let model = Model::new(common::spec(), Dtype::Float64, 3).unwrap().moved(engine).unwrap();
+                evaluate(&model, &set, &options, &|| false).unwrap().unwrap()
+            });
+            for other in [torch, cuda] {
+                assert!((own.loss - other.loss).abs() < 1e-12 && (own.ece.unwrap() - other.ece.unwrap()).abs() < 1e-12);
+                assert_eq!((own.count, own.accuracy, own.top5), (other.count, other.accuracy, other.top5));
+                assert_eq!(own.confusion_matrix, other.confusion_matrix);
+            }
+        }
+    }
+}
+
+/// Seven PNG files in memory, of which one may be no image; counts what is read.
+#[derive(Debug)]
+struct Pictures {
+    broken: Option<usize>,
+    read: Arc<AtomicUsize>,
+}
+
+impl EncodedImages for Pictures {
+    fn len(&self) -> usize {
+        7
+    }
+
+    fn name(&self, index: usize) -> String {
+        format!("picture {index}")
+    }
+
+    fn read(&self, index: usize, bytes: &mut Vec<u8>) -> flatmin_data::Result<()> {
+        self.read.fetch_add(1, Ordering::SeqCst);
+        let mut file = Cursor::new(Vec::new());
+        let picture = RgbImage::from_fn(8, 8, |x, y| Rgb([x as u8, y as u8, index as u8]));
+        picture.write_to(&mut file, ImageFormat::Png).unwrap();
+        *bytes = if self.broken == Some(index) { b"no image".to_vec() } else { file.into_inner() };
+        Ok(())
+    }
+}
+
+#[test]
+fn a_device_is_sent_the_next_batch_of_a_loader_before_this_one_is_handed_out() {
+    let spec = serde_json::json!({
+        "format": 1, "name": "pictures", "inputShape": [3, 8, 8], "numClasses": 7,
+        "layers": [{"type": "flatten"}, {"type": "linear", "outFeatures": 7}],
+    });
+    let spec = flatmin_nn::ModelSpec::from_value(spec).unwrap();
+    for (engine, ahead) in engines().into_iter().zip([false, false, true]) {
+        let model = Model::new(spec.clone(), Dtype::Float32, 3).unwrap().moved(engine).unwrap();
+        let batches = |broken| {
+            let read = Arc::new(AtomicUsize::new(0));
+            let frame = EncodedOptions { frame: Frame::square(8), ..EncodedOptions::default() };
+            let pictures = Pictures { broken, read: read.clone() };
+            let set = Dataset::from_encoded(pictures, vec![0, 1, 2, 3, 4, 5, 6], frame).unwrap();
+            let options = EvaluateOptions { batch_size: 2, loader_threads: Some(0), ..EvaluateOptions::default() };
+            (EvaluationBatches::new(&model, &set, &options).unwrap(), read)
+        };
+        let (whole, read) = batches(None);
+        for (number, batch) in whole.iter().enumerate() {
+            let read = read.load(Ordering::SeqCst);
+            assert_eq!(read, 7.min(2 * (number + 1 + usize::from(ahead))), "{engine:?}");
+            assert_eq!(batch.unwrap().labels[0], 2 * number as i64);
+        }
+        let (broken, _) = batches(Some(5));
+        let told: Vec<_> = broken.iter().map(|batch| batch.map_err(|error| error.to_string())).collect();
+        assert_eq!(told.len(), 3);
+        assert!(told[0].is_ok() && told[1].is_ok(), "an error waits for its turn");
+        assert!(told[2].as_ref().is_err_and(|error| error.contains("picture 5")));
     }
 }
 

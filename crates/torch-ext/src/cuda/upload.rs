@@ -1,6 +1,8 @@
 //! Copies of numbers to a device. With the CUDA library they run beside what the device computes: through page-locked memory,
 //! in a stream of their own.
 
+use std::cell::OnceCell;
+
 use tch::kind::Element;
 use tch::{Device, Tensor, no_grad};
 
@@ -17,7 +19,8 @@ pub struct Uploader {
 struct Beside {
     cuda: Cuda,
     index: usize,
-    stream: Stream,
+    /// Torch's pool has few, so none is taken before there is something to copy.
+    stream: OnceCell<Stream>,
 }
 
 /// A tensor on its way.
@@ -27,22 +30,21 @@ pub struct Upload {
 }
 
 impl Uploader {
-    /// # Errors
-    /// If the device has no stream.
-    pub fn new(device: Device, cuda: Option<Cuda>) -> Result<Self> {
+    pub fn new(device: Device, cuda: Option<Cuda>) -> Self {
         let beside = match (device, cuda) {
-            (Device::Cuda(index), Some(cuda)) => Some(Beside { cuda, index, stream: Stream::from_pool(cuda, index)? }),
+            (Device::Cuda(index), Some(cuda)) => Some(Beside { cuda, index, stream: OnceCell::new() }),
             _ => None,
         };
-        Ok(Self { device, beside })
+        Self { device, beside }
     }
 
     /// Begins to copy numbers, which may change as soon as this returns. Not while a graph is captured.
     pub fn begin<T: Element>(&self, values: &[T]) -> Result<Upload> {
-        let Some(Beside { cuda, index, stream }) = &self.beside else {
+        let Some(beside) = &self.beside else {
             let tensor = Tensor::f_from_slice(values)?.f_to_device(self.device)?;
             return Ok(Upload { tensor, copied: None });
         };
+        let (stream, Beside { cuda, index, .. }) = (beside.stream()?, beside);
         let size = [values.len() as i64];
         // SAFETY: the tensor is read only, and gone before the borrow ends.
         let borrowed = unsafe { Tensor::f_from_blob(values.as_ptr().cast(), &size, &[1], T::KIND, Device::Cpu)? };
@@ -68,5 +70,15 @@ impl Uploader {
             copied.hold(&Stream::current(*cuda, *index)?)?;
         }
         Ok(tensor)
+    }
+}
+
+impl Beside {
+    fn stream(&self) -> Result<&Stream> {
+        if let Some(stream) = self.stream.get() {
+            return Ok(stream);
+        }
+        let stream = Stream::from_pool(self.cuda, self.index)?;
+        Ok(self.stream.get_or_init(|| stream))
     }
 }
