@@ -8,6 +8,7 @@
 //   int last_items() const;  void last(int index) const;
 // A kernel that sums (`sum`):
 //   using Sum;  Sum item(const Shared&, int index) const;  void finish(const Sum&) const;   once, by one thread
+// and where `prepare` answers `kNotWanted` items, in all blocks alike, the launch ends there, without `finish`.
 #pragma once
 
 #include <string>
@@ -18,6 +19,7 @@
 namespace flatmin::FLATMIN_SIDE {
 
 constexpr int kThreads = 256;
+constexpr int kNotWanted = -1;
 
 // A kernel's answer to its caller; the message waits in `last_error`.
 inline std::string& last_error() {
@@ -101,6 +103,8 @@ __global__ void __launch_bounds__(kThreads) sum_kernel(const __grid_constant__ K
   __shared__ typename Kernel::Shared shared;
   if (threadIdx.x == 0) kernel.prepare(blockIdx.x, shared);
   __syncthreads();
+  // No block leaves behind one that came through the counter: what they read is written by `finish` alone.
+  if (shared.items == kNotWanted) return;
   Sum own = Sum::zero();
   for (int index = threadIdx.x; index < shared.items; index += kThreads) own.add(kernel.item(shared, index));
   Sum total = block_sum(own);
@@ -175,6 +179,7 @@ int sum(void*, int64_t blocks, const flatmin_scratch& scratch, const Kernel& ker
   for (int64_t block = 0; block < blocks; ++block) {
     typename Kernel::Shared shared{};
     kernel.prepare(block, shared);
+    if (shared.items == kNotWanted) return 0;
     partials[block] = block_sum<Sum>(shared.items, [&](int64_t index) { return kernel.item(shared, index); });
   }
   kernel.finish(block_sum<Sum>(blocks, [&](int64_t block) { return partials[block]; }));

@@ -56,9 +56,11 @@ struct Measure : Displacement<T> {
   using Sum = Sums<3>;
 
   FLATMIN_BOTH void prepare(int64_t block, Shared& shared) const {
-    shared.items = 0;
     const Search& search = search_of(step);
-    if (search.done != 0) return;
+    if (search.done != 0) {
+      shared.items = kNotWanted;
+      return;
+    }
     this->find(block, *step, shared);
     if (!shared.run.half) shared.items = 0;
     shared.factor = static_cast<T>(search.factor);
@@ -84,7 +86,6 @@ struct Measure : Displacement<T> {
 
   FLATMIN_BOTH void finish(const Sum& sum) const {
     Search& search = search_of(step);
-    if (search.done != 0) return;
     const double aa = sum.at[0], ab = sum.at[1], bb = sum.at[2];
     if (!(bb > 0 && std::isfinite(bb))) {
       search.done = 1;
