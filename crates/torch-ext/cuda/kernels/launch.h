@@ -74,18 +74,16 @@ __global__ void __launch_bounds__(kThreads) map_then_kernel(const __grid_constan
   for (int index = threadIdx.x; index < kernel.last_items(); index += kThreads) kernel.last(index);
 }
 
-// The sum of what the threads of a block bring, for its first thread.
+// The sum of what the threads of a block bring, for its first thread: of each 32 lanes, then of these sums.
 template <class Sum>
-__device__ Sum block_sum(const Sum& own) {
-  __shared__ Sum sums[kThreads];
+__device__ Sum block_sum(Sum own) {
+  constexpr int kTeams = kThreads / kLanes;
+  __shared__ Sum sums[kTeams];
+  own = join_lanes<kLanes>(own, Add{});
   __syncthreads();
-  sums[threadIdx.x] = own;
+  if (threadIdx.x % kLanes == 0) sums[threadIdx.x / kLanes] = own;
   __syncthreads();
-  add_tree(sums, kThreads, [](int count, auto step) {
-    if (threadIdx.x < count) step(threadIdx.x);
-    __syncthreads();
-  });
-  return sums[0];
+  return join_lanes<kTeams>(sums[threadIdx.x % kTeams], Add{});
 }
 
 // What another block wrote: past the first-level cache, which does not know of it.
@@ -103,7 +101,7 @@ __global__ void __launch_bounds__(kThreads) sum_kernel(const __grid_constant__ K
   __shared__ typename Kernel::Shared shared;
   if (threadIdx.x == 0) kernel.prepare(blockIdx.x, shared);
   __syncthreads();
-  // No block leaves behind one that came through the counter: what they read is written by `finish` alone.
+  // All blocks leave or none: what they decide by is written by `finish`, once all came through the counter.
   if (shared.items == kNotWanted) return;
   Sum own = Sum::zero();
   for (int index = threadIdx.x; index < shared.items; index += kThreads) own.add(kernel.item(shared, index));
@@ -111,6 +109,7 @@ __global__ void __launch_bounds__(kThreads) sum_kernel(const __grid_constant__ K
   if (threadIdx.x == 0) reinterpret_cast<Sum*>(scratch.partials)[blockIdx.x] = total;
   if (!is_last_block(scratch.counter)) return;
   own = Sum::zero();
+#pragma unroll 4
   for (unsigned block = threadIdx.x; block < gridDim.x; block += kThreads) {
     own.add(partial_of<Sum>(scratch.partials, block));
   }
@@ -161,15 +160,17 @@ int map_then(void* stream, int64_t blocks, uint32_t*, const Kernel& kernel) {
 // `term(index)` for every index below `count`, added as the threads of a block add.
 template <class Sum, class Term>
 Sum block_sum(int64_t count, Term&& term) {
-  Sum sums[kThreads];
-  for (int thread = 0; thread < kThreads; ++thread) {
-    sums[thread] = Sum::zero();
-    for (int64_t index = thread; index < count; index += kThreads) sums[thread].add(term(index));
+  constexpr int kTeams = kThreads / kLanes;
+  Sum sums[kTeams];
+  for (int team = 0; team < kTeams; ++team) {
+    Sum lanes[kLanes];
+    for (int lane = 0; lane < kLanes; ++lane) {
+      lanes[lane] = Sum::zero();
+      for (int64_t index = team * kLanes + lane; index < count; index += kThreads) lanes[lane].add(term(index));
+    }
+    sums[team] = join_lanes<kLanes>(lanes, Add{});
   }
-  add_tree(sums, kThreads, [](int lanes, auto step) {
-    for (int lane = 0; lane < lanes; ++lane) step(lane);
-  });
-  return sums[0];
+  return join_lanes<kTeams>(sums, Add{});
 }
 
 template <class Kernel>
