@@ -60,27 +60,21 @@ struct PackSums {
   }
 };
 
-// One thread's part: its rows, in order. Several are asked for before the first is added, since memory answers late.
+// One thread's part: its rows, in order.
 template <class Kernel>
 FLATMIN_BOTH typename Kernel::Sums add_rows(const Kernel& kernel, const Grid& grid, int64_t tile, int64_t slice,
                                             int thread) {
-  constexpr int kAhead = 4;
   typename Kernel::Sums sums;
   sums.clear();
   const int channel = static_cast<int>(tile * grid.columns + thread % grid.columns) * Kernel::kWidth;
   if (channel >= grid.channels) return sums;
   const int64_t first = slice * grid.slice_rows;
   const int64_t end = first + grid.slice_rows < grid.rows ? first + grid.slice_rows : grid.rows;
-  const int64_t lines = grid.lines();
-  const auto load = [&](int64_t row) { return kernel.load(row * grid.channels + channel); };
   const auto constants = kernel.constants(channel);
-  int64_t row = first + thread / grid.columns;
-  for (; row + (kAhead - 1) * lines < end; row += kAhead * lines) {
-    typename Kernel::Loaded rows[kAhead];
-    for (int ahead = 0; ahead < kAhead; ++ahead) rows[ahead] = load(row + ahead * lines);
-    for (int ahead = 0; ahead < kAhead; ++ahead) kernel.add(constants, rows[ahead], sums);
-  }
-  for (; row < end; row += lines) kernel.add(constants, load(row), sums);
+  add_ahead<4>(
+      first + thread / grid.columns, end, static_cast<int64_t>(grid.lines()),
+      [&](int64_t row) { return kernel.load(row * grid.channels + channel); },
+      [&](const typename Kernel::Loaded& loaded) { kernel.add(constants, loaded, sums); });
   return sums;
 }
 

@@ -88,10 +88,10 @@ __device__ Sum block_sum(Sum own) {
 
 // What another block wrote: past the first-level cache, which does not know of it.
 template <class Sum>
-__device__ Sum partial_of(const double* partials, unsigned block) {
-  constexpr unsigned kCount = sizeof(Sum) / sizeof(double);
+__device__ Sum partial_of(const double* partials, int64_t block) {
+  constexpr int kCount = sizeof(Sum) / sizeof(double);
   Sum sum;
-  for (unsigned index = 0; index < kCount; ++index) sum.at[index] = __ldcg(partials + block * kCount + index);
+  for (int index = 0; index < kCount; ++index) sum.at[index] = __ldcg(partials + block * kCount + index);
   return sum;
 }
 
@@ -109,10 +109,9 @@ __global__ void __launch_bounds__(kThreads) sum_kernel(const __grid_constant__ K
   if (threadIdx.x == 0) reinterpret_cast<Sum*>(scratch.partials)[blockIdx.x] = total;
   if (!is_last_block(scratch.counter)) return;
   own = Sum::zero();
-#pragma unroll 4
-  for (unsigned block = threadIdx.x; block < gridDim.x; block += kThreads) {
-    own.add(partial_of<Sum>(scratch.partials, block));
-  }
+  add_ahead<4>(
+      int64_t(threadIdx.x), int64_t(gridDim.x), int64_t(kThreads),
+      [&](int64_t block) { return partial_of<Sum>(scratch.partials, block); }, [&](const Sum& sum) { own.add(sum); });
   total = block_sum(own);
   if (threadIdx.x == 0) kernel.finish(total);
 }

@@ -32,6 +32,21 @@ struct Largest {
   FLATMIN_BOTH void add(const Largest& other) { at[0] = std::fmax(at[0], other.at[0]); }
 };
 
+// `add(load(index))` for every `step`th index from `first` to `end`, in order. `Ahead` are loaded before the first is added, since
+// memory answers late.
+template <int Ahead, class Index, class Load, class Take>
+FLATMIN_BOTH void add_ahead(Index first, Index end, Index step, Load&& load, Take&& add) {
+  Index index = first;
+  for (; index + (Ahead - 1) * step < end; index += Ahead * step) {
+    decltype(load(index)) loaded[Ahead];
+    FLATMIN_UNROLL
+    for (int ahead = 0; ahead < Ahead; ++ahead) loaded[ahead] = load(index + ahead * step);
+    FLATMIN_UNROLL
+    for (int ahead = 0; ahead < Ahead; ++ahead) add(loaded[ahead]);
+  }
+  for (; index < end; index += step) add(load(index));
+}
+
 // Joins sums, as what a tree does.
 struct Add {
   template <class Sum>

@@ -25,8 +25,7 @@ struct Team {
   template <int Ahead = 1, class T, class Join, class Term>
   __device__ T reduce(int64_t n, T start, Join&& join, Term&& term) const {
     T value = start;
-#pragma unroll(Ahead)
-    for (int64_t index = lane; index < n; index += kLanes) value = join(value, term(index));
+    add_ahead<Ahead>(int64_t(lane), n, int64_t(kLanes), term, [&](const T& next) { value = join(value, next); });
     return of_first_lane(join_lanes<kLanes>(value, join));
   }
 };
