@@ -87,7 +87,8 @@ async function onDevice(program) {
     return;
   }
   for (const tool of ['memcheck', 'racecheck', 'initcheck', 'synccheck']) {
-    run(sanitizer, ['--tool', tool, '--error-exitcode', '1', program], env);
+    const options = tool === 'initcheck' ? ['--uninitialised'] : [];
+    run(sanitizer, ['--tool', tool, '--error-exitcode', '1', program, ...options], env);
   }
 }
 

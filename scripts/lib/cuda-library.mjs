@@ -22,8 +22,10 @@ const code = [
 ];
 
 const common = ['-std=c++20', '-O3'];
+/** A kernel whose numbers do not fit into registers, and would lie in memory, is an error. */
+const inRegisters = ['-Xptxas', '-warn-lmem-usage,-warn-spills,-Werror'];
 /** Products and sums stay apart: the twin then rounds as the GPU does, and memory is what these kernels wait for. */
-const kernelFlags = [...common, '--fmad=false', ...code, '-Xcompiler', '-fPIC,-fvisibility=hidden'];
+const kernelFlags = [...common, '--fmad=false', ...code, ...inRegisters, '-Xcompiler', '-fPIC,-fvisibility=hidden'];
 const twinFlags = [...common, '-xc++', '-ffp-contract=off'];
 const hostFlags = [...common, '-fPIC', '-fvisibility=hidden', '-Wall', '-Wextra', '-Wno-unused-parameter'];
 
@@ -66,11 +68,12 @@ function torchObjects(release, libtorch, toolkit) {
 /** The program that runs every kernel beside its twin on a GPU; returns its path. */
 export async function buildDeviceTest() {
   const toolkit = await cudaToolkit();
+  const testFlags = [...hostFlags, '-isystem', join(toolkit, 'include')];
   const objects = await all(
     // The longest first.
-    compile('device-test', join(toolkit, 'bin', 'nvcc'), kernelFlags, `${sources}/tests`, '.cu'),
     kernelObjects(toolkit),
     compile('twin', compiler, twinFlags, `${sources}/kernels`, '.cu'),
+    compile('device-test', compiler, testFlags, `${sources}/tests`, '.cpp'),
   );
   const program = join(root, '.cache', 'cuda', 'kernels-on-device');
   run(compiler, ['-o', program, ...objects, ...cudart(toolkit), '-lpthread', '-ldl']);

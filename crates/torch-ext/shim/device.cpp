@@ -72,7 +72,7 @@ struct DeviceNormAct : torch::autograd::Function<DeviceNormAct> {
                         const std::optional<Tensor>& running_variance, double momentum, double eps, bool relu,
                         int64_t kernels_address) {
     const auto* kernels = reinterpret_cast<const flatmin_kernels*>(kernels_address);
-    TORCH_CHECK(input.dim() == 4, "batch norm takes [batch, channels, height, width], got ", input.sizes());
+    TORCH_CHECK(input.dim() == 4 && input.size(1) > 0, "batch norm takes [batch, channels, height, width], got ", input.sizes());
     TORCH_CHECK(!residual.has_value() || (residual->sizes() == input.sizes() &&
                                           residual->scalar_type() == input.scalar_type()),
                 "the residual is ", residual->scalar_type(), " ", residual->sizes(), ", expected ",

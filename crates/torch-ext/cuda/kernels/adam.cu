@@ -41,11 +41,12 @@ struct AdamFormula {
     rates.eps = static_cast<T>(group.eps);
   }
 
-  FLATMIN_BOTH void step(const Run& run, const Rates& rates, int item, int count, Four<T>& weights,
-                         const Four<T>& gradient) const {
+  FLATMIN_BOTH void step(const Run& run, const Rates& rates, int item, int count, Vector<T>& weights,
+                         const Gradient<T>& source) const {
     const int64_t start = run.global + static_cast<int64_t>(item) * kItem;
-    Four<T> first = load_pack<kItem>(first_moment + start, count);
-    Four<T> second = load_pack<kItem>(second_moment + start, count);
+    Vector<T> first = load_pack<kItem>(first_moment + start, count);
+    Vector<T> second = load_pack<kItem>(second_moment + start, count);
+    const Vector<T> gradient = read_gradient(source, item, count);
     for (int lane = 0; lane < kItem; ++lane) {
       const T w = weights.at[lane];
       const T d = gradient.at[lane] + rates.decay * w;

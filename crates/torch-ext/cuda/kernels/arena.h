@@ -1,16 +1,17 @@
 // What update kernels share: the block of an arena that is worked on, the gradient there, T_w, and the weights that the network
-// reads. Four elements are an item.
+// reads. Eight elements, a vector, are an item.
 #pragma once
 
 #include "launch.h"
 
 namespace flatmin::FLATMIN_SIDE {
 
-constexpr int kItem = 4;
+// 16 bytes of bfloat16, 32 of float.
+constexpr int kItem = 8;
 constexpr int64_t kBlockLen = 4096;
 
 template <class T>
-using Four = Pack<T, kItem>;
+using Vector = Pack<T, kItem>;
 
 // A block of one segment.
 struct Run {
@@ -20,7 +21,7 @@ struct Run {
   int segment;
   int group;
   int geometry;
-  int64_t filter;
+  int filter;  // a block has whole ones
   int64_t first_filter;
   bool perturbed;
   bool half;
@@ -36,7 +37,7 @@ FLATMIN_BOTH Run run_of(const flatmin_cut& cut, int64_t index) {
   run.segment = block.segment;
   run.group = segment.group;
   run.geometry = segment.geometry;
-  run.filter = segment.filter;
+  run.filter = static_cast<int>(segment.filter);
   run.first_filter = segment.geometry == FLATMIN_FILTER ? segment.first_filter + block.start / segment.filter : 0;
   run.perturbed = segment.perturbed != 0;
   run.half = segment.half != 0;
@@ -83,20 +84,20 @@ FLATMIN_BOTH void find_gradient(const flatmin_blend& blend, const Run& run, Grad
 }
 
 template <class T>
-FLATMIN_BOTH Four<T> read_four(const void* data, bool half, int64_t start, int count) {
+FLATMIN_BOTH Vector<T> read_vector(const void* data, bool half, int64_t start, int count) {
   if (!half) return load_pack<kItem>(static_cast<const T*>(data) + start, count);
   const auto stored = load_pack<kItem>(static_cast<const BFloat16*>(data) + start, count);
-  Four<T> four;
-  for (int index = 0; index < kItem; ++index) four.at[index] = static_cast<T>(wide(stored.at[index]));
-  return four;
+  Vector<T> values;
+  for (int lane = 0; lane < kItem; ++lane) values.at[lane] = static_cast<T>(wide(stored.at[lane]));
+  return values;
 }
 
 template <class T>
-FLATMIN_BOTH Four<T> read_gradient(const Gradient<T>& gradient, int item, int count) {
-  Four<T> sum{};
+FLATMIN_BOTH Vector<T> read_gradient(const Gradient<T>& gradient, int item, int count) {
+  Vector<T> sum{};
   for (int index = 0; index < gradient.count; ++index) {
     const auto& term = gradient.terms[index];
-    const Four<T> values = read_four<T>(term.data, term.half, static_cast<int64_t>(item) * kItem, count);
+    const Vector<T> values = read_vector<T>(term.data, term.half, static_cast<int64_t>(item) * kItem, count);
     for (int lane = 0; lane < kItem; ++lane) {
       const T product = term.coefficient * values.at[lane];
       sum.at[lane] = index == 0 ? product : sum.at[lane] + product;
@@ -110,9 +111,9 @@ template <class Number, class T>
 struct Scales {
   Number at[kItem];
 
-  FLATMIN_BOTH Scales(const Run& run, int item, const Four<T>& weights, double eta, const T* filter_scales) {
-    const int64_t start = static_cast<int64_t>(item) * kItem;
-    int64_t filter = 0, place = 0;
+  FLATMIN_BOTH Scales(const Run& run, int item, const Vector<T>& weights, double eta, const T* filter_scales) {
+    const int start = item * kItem;
+    int filter = 0, place = 0;
     if (run.geometry == FLATMIN_FILTER) {
       filter = start / run.filter;
       place = start - filter * run.filter;
@@ -149,23 +150,23 @@ struct Weights {
         working(static_cast<T*>(arenas.working)),
         working_half(reinterpret_cast<BFloat16*>(arenas.working_half)) {}
 
-  FLATMIN_BOTH Four<T> read_master(const Run& run, int item, int count) const {
+  FLATMIN_BOTH Vector<T> read_master(const Run& run, int item, int count) const {
     return load_pack<kItem>(master + run.global + static_cast<int64_t>(item) * kItem, count);
   }
 
-  FLATMIN_BOTH void write_master(const Run& run, int item, int count, const Four<T>& values) const {
+  FLATMIN_BOTH void write_master(const Run& run, int item, int count, const Vector<T>& values) const {
     store_pack(master + run.global + static_cast<int64_t>(item) * kItem, values, count);
   }
 
-  FLATMIN_BOTH Four<T> read_working(const Run& run, int item, int count) const {
+  FLATMIN_BOTH Vector<T> read_working(const Run& run, int item, int count) const {
     const void* data = run.half ? static_cast<const void*>(working_half) : working;
-    return read_four<T>(data, run.half, run.global + static_cast<int64_t>(item) * kItem, count);
+    return read_vector<T>(data, run.half, run.global + static_cast<int64_t>(item) * kItem, count);
   }
 
-  FLATMIN_BOTH void write_working(const Run& run, int item, int count, const Four<T>& values) const {
+  FLATMIN_BOTH void write_working(const Run& run, int item, int count, const Vector<T>& values) const {
     const int64_t start = run.global + static_cast<int64_t>(item) * kItem;
     if (!run.half) return store_pack(working + start, values, count);
-    Four<BFloat16> rounded;
+    Vector<BFloat16> rounded;
     for (int lane = 0; lane < kItem; ++lane) rounded.at[lane] = to_bfloat16(static_cast<float>(values.at[lane]));
     store_pack(working_half + start, rounded, count);
   }

@@ -1,9 +1,11 @@
 // Two sums a channel over all rows of a channels-last activation, in two launches: blocks of rows, then the blocks.
 //
 // A kernel of the first is a struct with
-//   kWidth; using Sums = PackSums<Real, kWidth>;
-//   struct Constants;  void prepare(int channel, int count, Constants&) const;     of a pack's channels
-//   void term(const Constants&, int64_t start, int count, Sums&) const;           adds the pack that starts there
+//   kWidth; using Sums = PackSums<Real, kWidth>;                               rows are whole packs of this width
+//   kBlocks;                                                                   that a multiprocessor has registers for
+//   struct Constants;  Constants constants(int channel) const;                 of a pack's channels
+//   struct Loaded;  Loaded load(int64_t start) const;                          what memory holds of the pack that starts there
+//   void add(const Constants&, const Loaded&, Sums&) const;
 #pragma once
 
 #include "team.h"
@@ -19,9 +21,10 @@ struct Grid {
   int columns;  // threads side by side, a power of two
   int tiles;
   int slices;
+  int64_t slice_rows;
 
   Grid(int64_t rows, int channels, int width) : rows(rows), channels(channels), width(width) {
-    const int packs = (channels + width - 1) / width;
+    const int packs = channels / width;
     columns = 1;
     while (columns < kLanes && columns < packs) columns *= 2;
     // Few idle threads where the packs of a row are no power of two.
@@ -29,7 +32,8 @@ struct Grid {
     tiles = (packs + columns - 1) / columns;
     const int64_t enough = (rows + kRowsOfThread * lines() - 1) / (kRowsOfThread * lines());
     const int64_t most = kMostBlocks / tiles > 1 ? kMostBlocks / tiles : 1;
-    slices = static_cast<int>(enough < most ? enough : most);
+    slices = static_cast<int>(enough < 1 ? 1 : enough < most ? enough : most);
+    slice_rows = (rows + slices - 1) / slices;
   }
 
   // Depends on the shape alone, so that sums do, too.
@@ -37,7 +41,6 @@ struct Grid {
   static constexpr int kMostBlocks = 1024;
 
   FLATMIN_BOTH int lines() const { return kThreads / columns; }
-  FLATMIN_BOTH int64_t slice_rows() const { return (rows + slices - 1) / slices; }
   int64_t scratch() const { return static_cast<int64_t>(slices) * channels * 2; }
 };
 
@@ -57,24 +60,25 @@ struct PackSums {
   }
 };
 
-// One thread's part: `kernel.term` of its rows. `partials` is [slices, 2, channels].
+// One thread's part: its rows, in order.
 template <class Kernel>
-FLATMIN_BOTH void add_rows(const Kernel& kernel, const Grid& grid, int64_t tile, int64_t slice, int thread,
-                           typename Kernel::Sums& sums) {
+FLATMIN_BOTH typename Kernel::Sums add_rows(const Kernel& kernel, const Grid& grid, int64_t tile, int64_t slice,
+                                            int thread) {
+  typename Kernel::Sums sums;
   sums.clear();
   const int channel = static_cast<int>(tile * grid.columns + thread % grid.columns) * Kernel::kWidth;
-  const int left = grid.channels - channel;
-  if (left <= 0) return;
-  const int count = left < Kernel::kWidth ? left : Kernel::kWidth;
-  const int64_t first = slice * grid.slice_rows();
-  const int64_t end = first + grid.slice_rows() < grid.rows ? first + grid.slice_rows() : grid.rows;
-  typename Kernel::Constants constants;
-  kernel.prepare(channel, count, constants);
-  for (int64_t row = first + thread / grid.columns; row < end; row += grid.lines()) {
-    kernel.term(constants, row * grid.channels + channel, count, sums);
-  }
+  if (channel >= grid.channels) return sums;
+  const int64_t first = slice * grid.slice_rows;
+  const int64_t end = first + grid.slice_rows < grid.rows ? first + grid.slice_rows : grid.rows;
+  const auto constants = kernel.constants(channel);
+  add_ahead<4>(
+      first + thread / grid.columns, end, static_cast<int64_t>(grid.lines()),
+      [&](int64_t row) { return kernel.load(row * grid.channels + channel); },
+      [&](const typename Kernel::Loaded& loaded) { kernel.add(constants, loaded, sums); });
+  return sums;
 }
 
+// `partials` is [slices, 2, channels].
 template <class Sums>
 FLATMIN_BOTH void put_partials(const Grid& grid, int width, int64_t tile, int64_t slice, int column, const Sums& sums,
                                double* partials) {
@@ -89,12 +93,12 @@ FLATMIN_BOTH void put_partials(const Grid& grid, int width, int64_t tile, int64_
 #ifdef __CUDACC__
 
 template <class Kernel>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, Kernel::kBlocks)
     column_kernel(const __grid_constant__ Kernel kernel, const __grid_constant__ Grid grid, double* partials) {
   using Sums = typename Kernel::Sums;
   __shared__ Sums sums[kThreads];
   const int64_t tile = blockIdx.x, slice = blockIdx.y;
-  add_rows(kernel, grid, tile, slice, threadIdx.x, sums[threadIdx.x]);
+  sums[threadIdx.x] = add_rows(kernel, grid, tile, slice, threadIdx.x);
   __syncthreads();
   for (int half = kThreads / 2; half >= grid.columns; half /= 2) {
     if (threadIdx.x < half) sums[threadIdx.x].add(sums[threadIdx.x + half]);
@@ -119,7 +123,7 @@ int sum_rows(void*, const Grid& grid, const Kernel& kernel, double* partials) {
   typename Kernel::Sums sums[kThreads];
   for (int64_t tile = 0; tile < grid.tiles; ++tile) {
     for (int64_t slice = 0; slice < grid.slices; ++slice) {
-      for (int thread = 0; thread < kThreads; ++thread) add_rows(kernel, grid, tile, slice, thread, sums[thread]);
+      for (int thread = 0; thread < kThreads; ++thread) sums[thread] = add_rows(kernel, grid, tile, slice, thread);
       for (int half = kThreads / 2; half >= grid.columns; half /= 2) {
         for (int thread = 0; thread < half; ++thread) sums[thread].add(sums[thread + half]);
       }
@@ -143,13 +147,12 @@ struct FinishColumns {
 
   template <class Team>
   FLATMIN_BOTH void run(const Team& team, int64_t channel) const {
-    double sums[2];
-    for (int part = 0; part < 2; ++part) {
-      const double* start = partials + part * channels + channel;
-      const int64_t step = 2 * static_cast<int64_t>(channels);
-      sums[part] = team_sum(team, slices, [=](int64_t slice) { return start[slice * step]; });
-    }
-    if (team.lead()) finish(static_cast<int>(channel), sums[0], sums[1]);
+    const double* start = partials + channel;
+    const int64_t part = channels;
+    const Sums<2> sums = team_sums<2>(team, slices, [=](int64_t slice) -> Sums<2> {
+      return {{start[2 * part * slice], start[2 * part * slice + part]}};
+    });
+    if (team.lead()) finish(static_cast<int>(channel), sums.at[0], sums.at[1]);
   }
 };
 

@@ -54,7 +54,7 @@ struct Assign : WithGradient<T> {
   FLATMIN_BOTH void item(const Shared& shared, int item) const {
     if (!shared.gradient.present) return;
     const int count = count_of(shared.run, item);
-    const Four<T> values = read_gradient(shared.gradient, item, count);
+    const Vector<T> values = read_gradient(shared.gradient, item, count);
     store_pack(arena + shared.run.global + static_cast<int64_t>(item) * kItem, values, count);
   }
 };
@@ -65,9 +65,9 @@ struct Translate : WithGradient<T> {
 
   FLATMIN_BOTH void item(const Shared& shared, int item) const {
     const int count = count_of(shared.run, item);
-    Four<T> master = this->weights.read_master(shared.run, item, count);
+    Vector<T> master = this->weights.read_master(shared.run, item, count);
     if (shared.gradient.present) {
-      const Four<T> move = read_gradient(shared.gradient, item, count);
+      const Vector<T> move = read_gradient(shared.gradient, item, count);
       for (int lane = 0; lane < kItem; ++lane) master.at[lane] += move.at[lane];
       this->weights.write_master(shared.run, item, count, master);
     }
@@ -99,7 +99,7 @@ struct Products {
 
   FLATMIN_BOTH Sum item(const Shared& shared, int item) const {
     const int count = count_of(shared.run, item);
-    const Four<T> a = read_gradient(shared.a, item, count), b = read_gradient(shared.b, item, count);
+    const Vector<T> a = read_gradient(shared.a, item, count), b = read_gradient(shared.b, item, count);
     Sum sum = Sum::zero();
     for (int lane = 0; lane < kItem; ++lane) {
       const double x = a.at[lane], y = b.at[lane];

@@ -8,7 +8,7 @@ namespace flatmin::FLATMIN_SIDE {
 
 // `Formula` is a struct with
 //   struct Rates;  void rates(const Run&, int64_t count, Rates&) const;     for a block
-//   void step(const Run&, const Rates&, int item, int count, Four<T>& weights, const Four<T>& gradient) const;
+//   void step(const Run&, const Rates&, int item, int count, Vector<T>& weights, const Gradient<T>&) const;
 //   bool counts(int group) const;                                          whether a step of the group is counted
 template <class T, class Formula>
 struct Descent {
@@ -37,10 +37,9 @@ struct Descent {
 
   FLATMIN_BOTH void item(const Shared& shared, int item) const {
     const int count = count_of(shared.run, item);
-    Four<T> master = weights.read_master(shared.run, item, count);
+    Vector<T> master = weights.read_master(shared.run, item, count);
     if (shared.moves) {
-      const Four<T> gradient = read_gradient(shared.gradient, item, count);
-      formula.step(shared.run, shared.rates, item, count, master, gradient);
+      formula.step(shared.run, shared.rates, item, count, master, shared.gradient);
       weights.write_master(shared.run, item, count, master);
     }
     weights.write_working(shared.run, item, count, master);

@@ -6,7 +6,8 @@
 
 namespace flatmin::FLATMIN_SIDE {
 
-template <class T>
+// `Power` is whether the shape is FLATMIN_POWER: what pow needs would cost the others registers.
+template <class T, bool Power>
 struct Displacement {
   flatmin_cut cut;
   Weights<T> weights;
@@ -36,41 +37,49 @@ struct Displacement {
   }
 
   FLATMIN_BOTH bool keeps(const Shared& shared, int item, int lane) const {
-    if (options.mask == FLATMIN_NO_MASK) return true;
     const uint64_t element = shared.run.global + static_cast<int64_t>(item) * kItem + lane;
     return uniform(shared.seed, options.mask == FLATMIN_MASK_ELEMENT ? element : shared.run.segment) < options.keep;
   }
 
   // eps with this coefficient.
-  FLATMIN_BOTH Four<T> read(const Shared& shared, int item, int count, const Four<T>& master, T coefficient) const {
-    const Four<T> gradient = read_gradient(shared.gradient, item, count);
-    const Scales<T, T> scales(shared.run, item, master, options.eta, static_cast<const T*>(options.filter_scales));
-    const T c = coefficient;
-    Four<T> eps;
-    for (int lane = 0; lane < kItem; ++lane) {
-      const T x = keeps(shared, item, lane) ? gradient.at[lane] : T(0);
-      const T t = scales.at[lane];
+  FLATMIN_BOTH Vector<T> read(const Shared& shared, int item, int count, const Vector<T>& master, T c) const {
+    Vector<T> x = read_gradient(shared.gradient, item, count);
+    const Scales<T, T> t(shared.run, item, master, options.eta, static_cast<const T*>(options.filter_scales));
+    if (options.mask != FLATMIN_NO_MASK) {
+      for (int lane = 0; lane < kItem; ++lane) x.at[lane] = keeps(shared, item, lane) ? x.at[lane] : T(0);
+    }
+    if constexpr (Power) {
+      const T unit = shared.unit, exponent = static_cast<T>(options.exponent);
+      return each(x, t, [=](T x, T t) { return c * t * sign(x) * std::pow(absolute(t * x) / unit, exponent); });
+    } else {
       switch (options.shape) {
         case FLATMIN_QUADRATIC:
-          eps.at[lane] = c * t * t * x;
-          break;
+          return each(x, t, [=](T x, T t) { return c * t * t * x; });
         case FLATMIN_LINEAR:
-          eps.at[lane] = c * t * x;
-          break;
-        case FLATMIN_SIGN:
-          eps.at[lane] = c * t * sign(x);
-          break;
+          return each(x, t, [=](T x, T t) { return c * t * x; });
         default:
-          eps.at[lane] = c * t * sign(x) * std::pow(absolute(t * x) / shared.unit, static_cast<T>(options.exponent));
+          return each(x, t, [=](T x, T t) { return c * t * sign(x); });
       }
     }
+  }
+
+  template <class Formula>
+  static FLATMIN_BOTH Vector<T> each(const Vector<T>& x, const Scales<T, T>& t, Formula&& formula) {
+    Vector<T> eps;
+    FLATMIN_UNROLL
+    for (int lane = 0; lane < kItem; ++lane) eps.at[lane] = formula(x.at[lane], t.at[lane]);
     return eps;
   }
 
   // From where it goes.
-  FLATMIN_BOTH Four<T> origin(const Shared& shared, int item, int count, const Four<T>& master) const {
+  FLATMIN_BOTH Vector<T> origin(const Shared& shared, int item, int count, const Vector<T>& master) const {
     return options.origin == FLATMIN_FROM_MASTER ? master : weights.read_working(shared.run, item, count);
   }
 };
+
+template <class Body>
+int with_shape(int32_t shape, Body&& body) {
+  return shape == FLATMIN_POWER ? body(std::true_type()) : body(std::false_type());
+}
 
 }  // namespace flatmin::FLATMIN_SIDE

@@ -15,6 +15,7 @@ struct Draw {
     int items;
     int64_t start;
     uint64_t seed;
+    Stored kept;  // of a mask
   };
 
   FLATMIN_BOTH void prepare(int64_t block, Shared& shared) const {
@@ -22,14 +23,15 @@ struct Draw {
     const int64_t left = draw.len - shared.start;
     shared.items = static_cast<int>(left < kLen ? left : kLen);
     shared.seed = split_mix(draw.seed != nullptr ? *draw.seed : draw.value, draw.stream);
+    shared.kept = store<Stored>(static_cast<Real<Stored>>(1 / draw.keep));
   }
 
   FLATMIN_BOTH void item(const Shared& shared, int index) const {
     const int64_t place = shared.start + index;
     const double number = uniform(shared.seed, static_cast<uint64_t>(place));
-    const double value = draw.keep > 0 ? (number < draw.keep ? 1 / draw.keep : 0)
-                                       : draw.low + (draw.high - draw.low) * number;
-    static_cast<Stored*>(draw.out)[place] = store<Stored>(static_cast<Real<Stored>>(value));
+    const double value = draw.low + (draw.high - draw.low) * number;
+    const Stored drawn = store<Stored>(static_cast<Real<Stored>>(value));
+    static_cast<Stored*>(draw.out)[place] = draw.keep == 0 ? drawn : number < draw.keep ? shared.kept : Stored{};
   }
 };
 

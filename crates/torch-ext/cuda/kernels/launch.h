@@ -8,6 +8,7 @@
 //   int last_items() const;  void last(int index) const;
 // A kernel that sums (`sum`):
 //   using Sum;  Sum item(const Shared&, int index) const;  void finish(const Sum&) const;   once, by one thread
+// and where `prepare` answers `kNotWanted` items, in all blocks alike, the launch ends there, without `finish`.
 #pragma once
 
 #include <string>
@@ -18,6 +19,7 @@
 namespace flatmin::FLATMIN_SIDE {
 
 constexpr int kThreads = 256;
+constexpr int kNotWanted = -1;
 
 // A kernel's answer to its caller; the message waits in `last_error`.
 inline std::string& last_error() {
@@ -72,26 +74,24 @@ __global__ void __launch_bounds__(kThreads) map_then_kernel(const __grid_constan
   for (int index = threadIdx.x; index < kernel.last_items(); index += kThreads) kernel.last(index);
 }
 
-// The sum of what the threads of a block bring, for its first thread.
+// The sum of what the threads of a block bring, for its first thread: of each 32 lanes, then of these sums.
 template <class Sum>
-__device__ Sum block_sum(const Sum& own) {
-  __shared__ Sum sums[kThreads];
+__device__ Sum block_sum(Sum own) {
+  constexpr int kTeams = kThreads / kLanes;
+  __shared__ Sum sums[kTeams];
+  own = join_lanes<kLanes>(own, Add{});
   __syncthreads();
-  sums[threadIdx.x] = own;
+  if (threadIdx.x % kLanes == 0) sums[threadIdx.x / kLanes] = own;
   __syncthreads();
-  add_tree(sums, kThreads, [](int count, auto step) {
-    if (threadIdx.x < count) step(threadIdx.x);
-    __syncthreads();
-  });
-  return sums[0];
+  return join_lanes<kTeams>(sums[threadIdx.x % kTeams], Add{});
 }
 
 // What another block wrote: past the first-level cache, which does not know of it.
 template <class Sum>
-__device__ Sum partial_of(const double* partials, unsigned block) {
-  constexpr unsigned kCount = sizeof(Sum) / sizeof(double);
+__device__ Sum partial_of(const double* partials, int64_t block) {
+  constexpr int kCount = sizeof(Sum) / sizeof(double);
   Sum sum;
-  for (unsigned index = 0; index < kCount; ++index) sum.at[index] = __ldcg(partials + block * kCount + index);
+  for (int index = 0; index < kCount; ++index) sum.at[index] = __ldcg(partials + block * kCount + index);
   return sum;
 }
 
@@ -101,15 +101,17 @@ __global__ void __launch_bounds__(kThreads) sum_kernel(const __grid_constant__ K
   __shared__ typename Kernel::Shared shared;
   if (threadIdx.x == 0) kernel.prepare(blockIdx.x, shared);
   __syncthreads();
+  // All blocks leave or none: what they decide by is written by `finish`, once all came through the counter.
+  if (shared.items == kNotWanted) return;
   Sum own = Sum::zero();
   for (int index = threadIdx.x; index < shared.items; index += kThreads) own.add(kernel.item(shared, index));
   Sum total = block_sum(own);
   if (threadIdx.x == 0) reinterpret_cast<Sum*>(scratch.partials)[blockIdx.x] = total;
   if (!is_last_block(scratch.counter)) return;
   own = Sum::zero();
-  for (unsigned block = threadIdx.x; block < gridDim.x; block += kThreads) {
-    own.add(partial_of<Sum>(scratch.partials, block));
-  }
+  add_ahead<4>(
+      int64_t(threadIdx.x), int64_t(gridDim.x), int64_t(kThreads),
+      [&](int64_t block) { return partial_of<Sum>(scratch.partials, block); }, [&](const Sum& sum) { own.add(sum); });
   total = block_sum(own);
   if (threadIdx.x == 0) kernel.finish(total);
 }
@@ -157,15 +159,17 @@ int map_then(void* stream, int64_t blocks, uint32_t*, const Kernel& kernel) {
 // `term(index)` for every index below `count`, added as the threads of a block add.
 template <class Sum, class Term>
 Sum block_sum(int64_t count, Term&& term) {
-  Sum sums[kThreads];
-  for (int thread = 0; thread < kThreads; ++thread) {
-    sums[thread] = Sum::zero();
-    for (int64_t index = thread; index < count; index += kThreads) sums[thread].add(term(index));
+  constexpr int kTeams = kThreads / kLanes;
+  Sum sums[kTeams];
+  for (int team = 0; team < kTeams; ++team) {
+    Sum lanes[kLanes];
+    for (int lane = 0; lane < kLanes; ++lane) {
+      lanes[lane] = Sum::zero();
+      for (int64_t index = team * kLanes + lane; index < count; index += kThreads) lanes[lane].add(term(index));
+    }
+    sums[team] = join_lanes<kLanes>(lanes, Add{});
   }
-  add_tree(sums, kThreads, [](int lanes, auto step) {
-    for (int lane = 0; lane < lanes; ++lane) step(lane);
-  });
-  return sums[0];
+  return join_lanes<kTeams>(sums, Add{});
 }
 
 template <class Kernel>
@@ -175,6 +179,7 @@ int sum(void*, int64_t blocks, const flatmin_scratch& scratch, const Kernel& ker
   for (int64_t block = 0; block < blocks; ++block) {
     typename Kernel::Shared shared{};
     kernel.prepare(block, shared);
+    if (shared.items == kNotWanted) return 0;
     partials[block] = block_sum<Sum>(shared.items, [&](int64_t index) { return kernel.item(shared, index); });
   }
   kernel.finish(block_sum<Sum>(blocks, [&](int64_t block) { return partials[block]; }));

@@ -1,5 +1,8 @@
 // Training-time batch norm (+ addition) (+ ReLU) over channels-last activations, forward and backward: two passes over memory
 // each, one that sums and one that writes.
+#include <algorithm>
+#include <initializer_list>
+
 #include "columns.h"
 #include "kernels.h"
 
@@ -18,34 +21,41 @@ struct Saved {
       : mean(static_cast<T*>(saved)), inverse(mean + channels), scale(inverse + channels), shift(scale + channels) {}
 };
 
-template <int Width, class Stored>
-FLATMIN_BOTH Pack<Real<Stored>, Width> read(const Stored* from, int64_t start, int count) {
-  const auto stored = load_pack<Width>(from + start, count);
+// As numbers to compute with.
+template <class Stored, int Width>
+FLATMIN_BOTH Pack<Real<Stored>, Width> wide(const Pack<Stored, Width>& stored) {
   Pack<Real<Stored>, Width> pack;
   for (int index = 0; index < Width; ++index) pack.at[index] = load(stored.at[index]);
   return pack;
 }
 
 template <int Width, class Stored>
-FLATMIN_BOTH void write(Stored* to, int64_t start, int count, const Pack<Real<Stored>, Width>& pack) {
+FLATMIN_BOTH Pack<Real<Stored>, Width> read(const Stored* from, int64_t start) {
+  return wide(whole_pack<Width>(from + start));
+}
+
+template <int Width, class Stored>
+FLATMIN_BOTH void write(Stored* to, int64_t start, const Pack<Real<Stored>, Width>& pack) {
   Pack<Stored, Width> stored;
   for (int index = 0; index < Width; ++index) stored.at[index] = store<Stored>(pack.at[index]);
-  store_pack(to + start, stored, count);
+  *reinterpret_cast<Pack<Stored, Width>*>(to + start) = stored;
 }
 
 // Sums of the differences from the first row and of their squares: a large mean does not swallow a small variance.
 template <class Stored, int Width>
 struct Moments {
-  static constexpr int kWidth = Width;
+  static constexpr int kWidth = Width, kBlocks = 4;
   using T = Real<Stored>;
   using Sums = PackSums<T, Width>;
   using Constants = Pack<T, Width>;
+  using Loaded = Pack<Stored, Width>;
   const Stored* x;
 
-  FLATMIN_BOTH void prepare(int channel, int count, Constants& origin) const { origin = read<Width>(x, channel, count); }
+  FLATMIN_BOTH Constants constants(int channel) const { return read<Width>(x, channel); }
+  FLATMIN_BOTH Loaded load(int64_t start) const { return whole_pack<Width>(x + start); }
 
-  FLATMIN_BOTH void term(const Constants& origin, int64_t start, int count, Sums& sums) const {
-    const auto values = read<Width>(x, start, count);
+  FLATMIN_BOTH void add(const Constants& origin, const Loaded& loaded, Sums& sums) const {
+    const auto values = wide(loaded);
     for (int index = 0; index < Width; ++index) {
       const T difference = values.at[index] - origin.at[index];
       sums.at[0].at[index] += difference;
@@ -95,7 +105,6 @@ struct Elements {
     int64_t start;
   };
 
-  // Packs begin at multiples of the width within a row, so `channels` is one, or the width is 1.
   FLATMIN_BOTH void prepare(int64_t block, Shared& shared) const {
     shared.start = block * kPacks * Width;
     const int64_t packs = (len - shared.start + Width - 1) / Width;
@@ -121,38 +130,50 @@ struct Apply : Elements<Width> {
   FLATMIN_BOTH void item(const Shared& shared, int item) const {
     const int64_t start = shared.start + static_cast<int64_t>(item) * Width;
     const int channel = this->channel(shared, item);
-    auto values = read<Width>(x, start, Width);
-    const auto scale = load_pack<Width>(saved.scale + channel, Width);
-    const auto shift = load_pack<Width>(saved.shift + channel, Width);
+    auto values = read<Width>(x, start);
+    const auto scale = whole_pack<Width>(saved.scale + channel);
+    const auto shift = whole_pack<Width>(saved.shift + channel);
     for (int index = 0; index < Width; ++index) values.at[index] = values.at[index] * scale.at[index] + shift.at[index];
     if (residual != nullptr) {
-      const auto added = read<Width>(residual, start, Width);
+      const auto added = read<Width>(residual, start);
       for (int index = 0; index < Width; ++index) values.at[index] += added.at[index];
     }
     if (relu) {
       for (int index = 0; index < Width; ++index) values.at[index] = pass(values.at[index], values.at[index]);
     }
-    write<Width>(y, start, Width, values);
+    write<Width>(y, start, values);
   }
 };
 
-// The gradient that passed the ReLU: where y is above 0 or, without y, where scale x + shift is.
+// What backward passes read of an element, and the gradient that passed the ReLU: where y is above 0 or, without y, where
+// scale x + shift is.
 template <class Stored, int Width>
 struct Gate {
   using T = Real<Stored>;
+  const Stored* x;
   const Stored* dy;
   const Stored* y;
   bool relu;
 
-  FLATMIN_BOTH Pack<T, Width> operator()(int64_t start, int count, const Pack<T, Width>& x, const Pack<T, Width>& scale,
-                                         const Pack<T, Width>& shift) const {
-    auto gradient = read<Width>(dy, start, count);
+  struct Loaded {
+    Pack<Stored, Width> x, dy, y;
+  };
+
+  FLATMIN_BOTH Loaded load(int64_t start) const {
+    Loaded loaded;
+    loaded.x = whole_pack<Width>(x + start);
+    loaded.dy = whole_pack<Width>(dy + start);
+    loaded.y = y != nullptr ? whole_pack<Width>(y + start) : Pack<Stored, Width>{};
+    return loaded;
+  }
+
+  FLATMIN_BOTH Pack<T, Width> gradient(const Loaded& loaded, const Pack<T, Width>& scale, const Pack<T, Width>& shift) const {
+    auto gradient = wide(loaded.dy);
     if (!relu) return gradient;
-    Pack<T, Width> gate;
-    if (y != nullptr) gate = read<Width>(y, start, count);
+    const auto x = wide(loaded.x), output = wide(loaded.y);
     for (int index = 0; index < Width; ++index) {
-      if (y == nullptr) gate.at[index] = x.at[index] * scale.at[index] + shift.at[index];
-      gradient.at[index] = pass(gate.at[index], gradient.at[index]);
+      const T gate = y != nullptr ? output.at[index] : x.at[index] * scale.at[index] + shift.at[index];
+      gradient.at[index] = pass(gate, gradient.at[index]);
     }
     return gradient;
   }
@@ -161,10 +182,10 @@ struct Gate {
 // Sums of dy and of dy (x - mean).
 template <class Stored, int Width>
 struct GradientSums {
-  static constexpr int kWidth = Width;
+  static constexpr int kWidth = Width, kBlocks = 2;
   using T = Real<Stored>;
   using Sums = PackSums<T, Width>;
-  const Stored* x;
+  using Loaded = typename Gate<Stored, Width>::Loaded;
   Gate<Stored, Width> gate;
   Saved<T> saved;
 
@@ -172,18 +193,18 @@ struct GradientSums {
     Pack<T, Width> mean, scale, shift;
   };
 
-  FLATMIN_BOTH void prepare(int channel, int count, Constants& constants) const {
-    constants.mean = load_pack<Width>(saved.mean + channel, count);
-    constants.scale = load_pack<Width>(saved.scale + channel, count);
-    constants.shift = load_pack<Width>(saved.shift + channel, count);
+  FLATMIN_BOTH Constants constants(int channel) const {
+    return {whole_pack<Width>(saved.mean + channel), whole_pack<Width>(saved.scale + channel),
+            whole_pack<Width>(saved.shift + channel)};
   }
 
-  FLATMIN_BOTH void term(const Constants& constants, int64_t start, int count, Sums& sums) const {
-    const auto values = read<Width>(x, start, count);
-    const auto gradient = gate(start, count, values, constants.scale, constants.shift);
+  FLATMIN_BOTH Loaded load(int64_t start) const { return gate.load(start); }
+
+  FLATMIN_BOTH void add(const Constants& constants, const Loaded& loaded, Sums& sums) const {
+    const auto x = wide(loaded.x), gradient = gate.gradient(loaded, constants.scale, constants.shift);
     for (int index = 0; index < Width; ++index) {
       sums.at[0].at[index] += gradient.at[index];
-      sums.at[1].at[index] += gradient.at[index] * (values.at[index] - constants.mean.at[index]);
+      sums.at[1].at[index] += gradient.at[index] * (x.at[index] - constants.mean.at[index]);
     }
   }
 };
@@ -215,7 +236,6 @@ struct InputGradient : Elements<Width> {
   using T = Real<Stored>;
   using Shared = typename Elements<Width>::Shared;
   Saved<T> saved;
-  const Stored* x;
   Gate<Stored, Width> gate;
   const T* coefficients;
   Stored* dx;
@@ -224,28 +244,37 @@ struct InputGradient : Elements<Width> {
   FLATMIN_BOTH void item(const Shared& shared, int item) const {
     const int64_t start = shared.start + static_cast<int64_t>(item) * Width;
     const int channel = this->channel(shared, item);
-    auto values = read<Width>(x, start, Width);
-    const auto scale = load_pack<Width>(saved.scale + channel, Width);
-    const auto shift = load_pack<Width>(saved.shift + channel, Width);
-    const auto gradient = gate(start, Width, values, scale, shift);
-    if (residual != nullptr) write<Width>(residual, start, Width, gradient);
-    const auto a = load_pack<Width>(coefficients + channel, Width);
-    const auto b = load_pack<Width>(coefficients + this->channels + channel, Width);
-    const auto c = load_pack<Width>(coefficients + 2 * this->channels + channel, Width);
+    const auto loaded = gate.load(start);
+    const auto scale = whole_pack<Width>(saved.scale + channel);
+    const auto shift = whole_pack<Width>(saved.shift + channel);
+    const auto gradient = gate.gradient(loaded, scale, shift);
+    if (residual != nullptr) write<Width>(residual, start, gradient);
+    const auto a = whole_pack<Width>(coefficients + channel);
+    const auto b = whole_pack<Width>(coefficients + this->channels + channel);
+    const auto c = whole_pack<Width>(coefficients + 2 * this->channels + channel);
+    auto values = wide(loaded.x);
     for (int index = 0; index < Width; ++index) {
       values.at[index] = a.at[index] * gradient.at[index] + b.at[index] * values.at[index] + c.at[index];
     }
-    write<Width>(dx, start, Width, values);
+    write<Width>(dx, start, values);
   }
 };
 
-// 16 bytes at once where rows allow it.
-template <class Stored, class Body>
-int with_width(int channels, Body&& body) {
-  constexpr int kWide = 16 / sizeof(Stored);
-  if (channels % kWide == 0) return body(std::integral_constant<int, kWide>());
-  return body(std::integral_constant<int, 1>());
+// Calls `body` with the numbers that are moved at once: as many of `Widest`, 16 bytes, as make up rows, one where not all memory
+// is aligned for it. So no load needs to ask.
+template <int Widest, class Body>
+int with_width(int channels, std::initializer_list<const void*> memory, Body&& body) {
+  if constexpr (Widest > 1) {
+    const auto aligned = [](const void* address) { return reinterpret_cast<uintptr_t>(address) % 16 == 0; };
+    if (channels % Widest != 0 || !std::all_of(memory.begin(), memory.end(), aligned)) {
+      return with_width<Widest / 2>(channels, memory, body);
+    }
+  }
+  return body(std::integral_constant<int, Widest>());
 }
+
+template <class Stored>
+constexpr int kWidest = 16 / sizeof(Stored);
 
 template <class Stored, int Width>
 int forward(void* stream, const flatmin_norm& norm, const void* input, const void* added, void* output,
@@ -269,17 +298,16 @@ int backward(void* stream, const flatmin_norm_backward& norm, const flatmin_scra
   using T = Real<Stored>;
   const Grid grid(norm.rows, norm.channels, Width);
   const Saved<T> saved(const_cast<void*>(norm.saved), norm.channels);
-  const Stored* x = static_cast<const Stored*>(norm.x);
-  const Gate<Stored, Width> gate{static_cast<const Stored*>(norm.dy), static_cast<const Stored*>(norm.y),
-                                 norm.relu != 0};
-  if (sum_rows(stream, grid, GradientSums<Stored, Width>{x, gate, saved}, scratch.partials) != 0) return 1;
+  const Gate<Stored, Width> gate{static_cast<const Stored*>(norm.x), static_cast<const Stored*>(norm.dy),
+                                 static_cast<const Stored*>(norm.y), norm.relu != 0};
+  if (sum_rows(stream, grid, GradientSums<Stored, Width>{gate, saved}, scratch.partials) != 0) return 1;
   T* coefficients = static_cast<T*>(norm.coefficients);
   const FinishGradient<T> gradient{saved,        static_cast<T*>(norm.dgamma), static_cast<T*>(norm.dbeta),
                                    coefficients, norm.rows,                    norm.channels};
   const FinishColumns<FinishGradient<T>> finish{scratch.partials, grid.slices, norm.channels, gradient};
   if (teams(stream, norm.channels, finish) != 0) return 1;
   const Elements<Width> elements{norm.rows * norm.channels, norm.channels};
-  const InputGradient<Stored, Width> write{elements,     saved, x, gate, coefficients, static_cast<Stored*>(norm.dx),
+  const InputGradient<Stored, Width> write{elements,     saved, gate, coefficients, static_cast<Stored*>(norm.dx),
                                            static_cast<Stored*>(norm.residual)};
   return map(stream, elements.blocks(), write);
 }
@@ -289,6 +317,7 @@ int backward(void* stream, const flatmin_norm_backward& norm, const flatmin_scra
 int64_t norm_scratch(int64_t rows, int64_t channels) {
   int64_t most = 0;
   for (const int width : {1, 2, 4, 8}) {
+    if (channels % width != 0) continue;
     const int64_t scratch = Grid(rows, static_cast<int>(channels), width).scratch();
     most = scratch > most ? scratch : most;
   }
@@ -300,7 +329,7 @@ int norm_forward(void* stream, const flatmin_norm* norm, const void* x, const vo
   if (norm->rows < 2) return fail("batch norm needs more than one value per channel to train");
   return with_stored(norm->number, [&](auto stored) {
     using Stored = decltype(stored);
-    return with_width<Stored>(norm->channels, [&](auto width) {
+    return with_width<kWidest<Stored>>(norm->channels, {x, residual, y, norm->saved}, [&](auto width) {
       return forward<Stored, width()>(stream, *norm, x, residual, y, *scratch);
     });
   });
@@ -309,9 +338,9 @@ int norm_forward(void* stream, const flatmin_norm* norm, const void* x, const vo
 int norm_backward(void* stream, const flatmin_norm_backward* norm, const flatmin_scratch* scratch) {
   return with_stored(norm->number, [&](auto stored) {
     using Stored = decltype(stored);
-    return with_width<Stored>(norm->channels, [&](auto width) {
-      return backward<Stored, width()>(stream, *norm, *scratch);
-    });
+    const auto start = [&](auto width) { return backward<Stored, width()>(stream, *norm, *scratch); };
+    return with_width<kWidest<Stored>>(
+        norm->channels, {norm->x, norm->dy, norm->y, norm->saved, norm->dx, norm->residual, norm->coefficients}, start);
   });
 }
 

@@ -10,17 +10,18 @@ namespace {
 // norm2(filter) + eta, for the blocks of segments that are scaled by filter. In double: no square overflows.
 template <class T>
 struct FilterScales {
+  static constexpr int kParts = 16;  // of a block, a team each: filters can be short
   flatmin_cut cut;
   Weights<T> weights;
   double eta;
   T* scales;
 
   template <class Team>
-  FLATMIN_BOTH void run(const Team& team, int64_t block) const {
-    const Run run = run_of(cut, block);
+  FLATMIN_BOTH void run(const Team& team, int64_t part) const {
+    const Run run = run_of(cut, part / kParts);
     if (run.geometry != FLATMIN_FILTER || !run.perturbed) return;
-    const int filters = static_cast<int>(run.len / run.filter);
-    for (int filter = 0; filter < filters; ++filter) {
+    const int filters = run.len / run.filter;
+    for (int filter = static_cast<int>(part % kParts); filter < filters; filter += kParts) {
       const T* start = weights.master + run.global + filter * run.filter;
       const double squares = team_sum(team, run.filter, [=](int64_t index) {
         const double w = start[index];
@@ -62,14 +63,14 @@ struct Norms {
   FLATMIN_BOTH Sum item(const Shared& shared, int item) const {
     const Run& run = shared.run;
     const int count = count_of(run, item);
-    const Four<T> gradient = read_gradient(shared.gradient, item, count);
+    const bool scaled = run.perturbed && is_scaled(), by_weight = scaled && run.geometry == FLATMIN_ELEMENT;
+    const Vector<T> master = by_weight ? weights.read_master(run, item, count) : Vector<T>{};
+    const Vector<T> gradient = read_gradient(shared.gradient, item, count);
     Sum sum = Sum::zero();
-    if (!run.perturbed || !is_scaled()) {
+    if (!scaled) {
       for (int lane = 0; lane < kItem; ++lane) sum.at[0] += square(gradient.at[lane]);
       return sum;
     }
-    const bool by_weight = run.geometry == FLATMIN_ELEMENT;
-    const Four<T> master = by_weight ? weights.read_master(run, item, count) : Four<T>{};
     const Scales<double, T> scales(run, item, master, eta, filter_scales);
     for (int lane = 0; lane < kItem; ++lane) {
       const double g = gradient.at[lane];
@@ -110,8 +111,8 @@ template <class T>
 FLATMIN_BOTH void magnitudes(const Norms<T>& norms, const typename Norms<T>::Shared& shared, int item,
                              double (&out)[kItem]) {
   const int count = count_of(shared.run, item);
-  const Four<T> gradient = read_gradient(shared.gradient, item, count);
-  const Four<T> master = norms.weights.read_master(shared.run, item, count);
+  const Vector<T> master = norms.weights.read_master(shared.run, item, count);
+  const Vector<T> gradient = read_gradient(shared.gradient, item, count);
   const Scales<double, T> scales(shared.run, item, master, norms.eta, norms.filter_scales);
   for (int lane = 0; lane < kItem; ++lane) out[lane] = absolute(scales.at[lane] * static_cast<double>(gradient.at[lane]));
 }
@@ -130,7 +131,9 @@ struct LargestMagnitude : Norms<T> {
   FLATMIN_BOTH Sum item(const Shared& shared, int item) const {
     double h[kItem];
     magnitudes(*this, shared, item, h);
-    return {{std::fmax(std::fmax(h[0], h[1]), std::fmax(h[2], h[3]))}};
+    Sum largest = Sum::zero();
+    for (double value : h) largest.add({{value}});
+    return largest;
   }
 
   FLATMIN_BOTH void finish(const Sum& largest) const { this->step->largest = largest.at[0]; }
@@ -153,6 +156,7 @@ struct PowerSum : LargestMagnitude<T> {
     double h[kItem];
     magnitudes(*this, shared, item, h);
     Sum sum = Sum::zero();
+    FLATMIN_UNROLL
     for (double value : h) sum.at[0] += std::pow(value / this->step->largest, exponent());
     return sum;
   }
@@ -181,7 +185,7 @@ int norms(void* stream, const flatmin_cut* cut, const flatmin_arenas* arenas, co
     T* scales = static_cast<T*>(filter_scales);
     if (scales != nullptr && pass != FLATMIN_SECOND_PASS) {
       const FilterScales<T> kernel{*cut, Weights<T>(*arenas), eta, scales};
-      if (teams(stream, cut->block_count, kernel) != 0) return 1;
+      if (teams(stream, int64_t(cut->block_count) * kernel.kParts, kernel) != 0) return 1;
     }
     const flatmin_ball none{};
     const Norms<T> kernel{*cut, Weights<T>(*arenas), *blend, eta, scales, step, pass, ball != nullptr ? *ball : none};

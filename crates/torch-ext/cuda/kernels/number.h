@@ -7,8 +7,10 @@
 
 #ifdef __CUDACC__
 #define FLATMIN_BOTH __host__ __device__ __forceinline__
+#define FLATMIN_UNROLL _Pragma("unroll")
 #else
 #define FLATMIN_BOTH inline
+#define FLATMIN_UNROLL
 #endif
 
 // One namespace a side: a test links both.
@@ -84,12 +86,20 @@ FLATMIN_BOTH bool is_aligned(const T* address) {
   return reinterpret_cast<uintptr_t>(address) % alignof(Pack<T, Width>) == 0;
 }
 
-// The first `count` of a pack; the others are zero.
+// Where memory is known to be aligned and to hold all of it.
+template <int Width, class T>
+FLATMIN_BOTH Pack<T, Width> whole_pack(const T* from) {
+  return *reinterpret_cast<const Pack<T, Width>*>(from);
+}
+
+// The first `count` of a pack; the others are zero. Every place is known when compiled, which keeps packs in registers.
 template <int Width, class T>
 FLATMIN_BOTH Pack<T, Width> load_pack(const T* from, int count) {
   if (count >= Width && is_aligned<T, Width>(from)) return *reinterpret_cast<const Pack<T, Width>*>(from);
   Pack<T, Width> pack{};
-  for (int index = 0; index < Width && index < count; ++index) pack.at[index] = from[index];
+  for (int index = 0; index < Width; ++index) {
+    if (index < count) pack.at[index] = from[index];
+  }
   return pack;
 }
 
@@ -99,7 +109,9 @@ FLATMIN_BOTH void store_pack(T* to, const Pack<T, Width>& pack, int count) {
     *reinterpret_cast<Pack<T, Width>*>(to) = pack;
     return;
   }
-  for (int index = 0; index < Width && index < count; ++index) to[index] = pack.at[index];
+  for (int index = 0; index < Width; ++index) {
+    if (index < count) to[index] = pack.at[index];
+  }
 }
 
 template <class T>

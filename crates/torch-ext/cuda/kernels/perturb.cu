@@ -5,11 +5,11 @@
 namespace flatmin::FLATMIN_SIDE {
 namespace {
 
-template <class T>
-struct Perturb : Displacement<T> {
+template <class T, bool Power>
+struct Perturb : Displacement<T, Power> {
   const flatmin_step* step;
 
-  struct Shared : Displacement<T>::Shared {
+  struct Shared : Displacement<T, Power>::Shared {
     T scaled;  // the coefficient, rounding made up for
     bool proceed;
   };
@@ -23,10 +23,10 @@ struct Perturb : Displacement<T> {
 
   FLATMIN_BOTH void item(const Shared& shared, int item) const {
     const int count = count_of(shared.run, item);
-    Four<T> master = this->weights.read_master(shared.run, item, count);
+    Vector<T> master = this->weights.read_master(shared.run, item, count);
     if (!shared.proceed) return this->weights.write_working(shared.run, item, count, master);
-    const Four<T> eps = this->read(shared, item, count, master, shared.scaled);
-    Four<T> perturbed = this->origin(shared, item, count, master);
+    Vector<T> perturbed = this->origin(shared, item, count, master);
+    const Vector<T> eps = this->read(shared, item, count, master, shared.scaled);
     for (int lane = 0; lane < kItem; ++lane) perturbed.at[lane] += eps.at[lane];
     this->weights.write_working(shared.run, item, count, perturbed);
     if (this->options.round_trip == 0) return;
@@ -41,8 +41,10 @@ int perturb(void* stream, const flatmin_cut* cut, const flatmin_arenas* arenas, 
             const flatmin_displacement* displacement, const flatmin_step* step) {
   return with_real(arenas->number, [&](auto number) {
     using T = decltype(number);
-    const Displacement<T> base{*cut, Weights<T>(*arenas), *blend, *displacement};
-    return map(stream, cut->block_count, Perturb<T>{base, step});
+    return with_shape(displacement->shape, [&](auto power) {
+      const Perturb<T, power()> kernel{{*cut, Weights<T>(*arenas), *blend, *displacement}, step};
+      return map(stream, cut->block_count, kernel);
+    });
   });
 }
 

@@ -46,19 +46,21 @@ FLATMIN_BOTH double next_factor(const Search& search, double projection) {
 }
 
 // <d, d>, <d, eps> and <eps, eps> over the bfloat16 segments, d = round(from + factor eps) - round(from).
-template <class T>
-struct Measure : Displacement<T> {
+template <class T, bool Power>
+struct Measure : Displacement<T, Power> {
   flatmin_step* step;
 
-  struct Shared : Displacement<T>::Shared {
+  struct Shared : Displacement<T, Power>::Shared {
     T factor;
   };
   using Sum = Sums<3>;
 
   FLATMIN_BOTH void prepare(int64_t block, Shared& shared) const {
-    shared.items = 0;
     const Search& search = search_of(step);
-    if (search.done != 0) return;
+    if (search.done != 0) {
+      shared.items = kNotWanted;
+      return;
+    }
     this->find(block, *step, shared);
     if (!shared.run.half) shared.items = 0;
     shared.factor = static_cast<T>(search.factor);
@@ -66,11 +68,12 @@ struct Measure : Displacement<T> {
 
   FLATMIN_BOTH Sum item(const Shared& shared, int item) const {
     const int count = count_of(shared.run, item);
-    const Four<T> master = this->weights.read_master(shared.run, item, count);
-    const Four<T> from = this->origin(shared, item, count, master);
-    const Four<T> eps = this->read(shared, item, count, master, static_cast<T>(shared.coefficient));
+    const Vector<T> master = this->weights.read_master(shared.run, item, count);
+    const Vector<T> from = this->origin(shared, item, count, master);
+    const Vector<T> eps = this->read(shared, item, count, master, static_cast<T>(shared.coefficient));
     Sum sum = Sum::zero();
-    for (int lane = 0; lane < count; ++lane) {
+    // Behind the block's end all is zero.
+    for (int lane = 0; lane < kItem; ++lane) {
       const T moved = rounded(from.at[lane] + shared.factor * eps.at[lane]);
       const double seen = moved - rounded(from.at[lane]), asked = eps.at[lane];
       sum.at[0] += seen * seen;
@@ -84,7 +87,6 @@ struct Measure : Displacement<T> {
 
   FLATMIN_BOTH void finish(const Sum& sum) const {
     Search& search = search_of(step);
-    if (search.done != 0) return;
     const double aa = sum.at[0], ab = sum.at[1], bb = sum.at[2];
     if (!(bb > 0 && std::isfinite(bb))) {
       search.done = 1;
@@ -121,11 +123,13 @@ int correct_rounding(void* stream, const flatmin_cut* cut, const flatmin_arenas*
   if (once(stream, Begin{step, passes > 0}) != 0) return 1;
   return with_real(arenas->number, [&](auto number) {
     using T = decltype(number);
-    const Measure<T> measure{{*cut, Weights<T>(*arenas), *blend, *displacement}, step};
-    for (int32_t pass = 0; pass < passes; ++pass) {
-      if (sum(stream, cut->block_count, *scratch, measure) != 0) return 1;
-    }
-    return 0;
+    return with_shape(displacement->shape, [&](auto power) {
+      const Measure<T, power()> measure{{*cut, Weights<T>(*arenas), *blend, *displacement}, step};
+      for (int32_t pass = 0; pass < passes; ++pass) {
+        if (sum(stream, cut->block_count, *scratch, measure) != 0) return 1;
+      }
+      return 0;
+    });
   });
 }
 

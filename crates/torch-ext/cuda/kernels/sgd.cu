@@ -37,10 +37,11 @@ struct SgdFormula {
     rates.enter = count == 0 ? T(1) : static_cast<T>(1 - group.dampening);
   }
 
-  FLATMIN_BOTH void step(const Run& run, const Rates& rates, int item, int count, Four<T>& weights,
-                         const Four<T>& gradient) const {
+  FLATMIN_BOTH void step(const Run& run, const Rates& rates, int item, int count, Vector<T>& weights,
+                         const Gradient<T>& source) const {
     T* place = momentum + run.global + static_cast<int64_t>(item) * kItem;
-    Four<T> buffer = rates.has_momentum ? load_pack<kItem>(place, count) : Four<T>{};
+    Vector<T> buffer = rates.has_momentum ? load_pack<kItem>(place, count) : Vector<T>{};
+    const Vector<T> gradient = read_gradient(source, item, count);
     for (int lane = 0; lane < kItem; ++lane) {
       const T w = weights.at[lane];
       const T d = gradient.at[lane] + rates.decay * w;

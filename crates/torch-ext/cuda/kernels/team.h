@@ -9,8 +9,6 @@
 
 namespace flatmin::FLATMIN_SIDE {
 
-constexpr int kLanes = 32;
-
 #ifdef __CUDACC__
 
 struct Team {
@@ -23,18 +21,18 @@ struct Team {
     for (int64_t index = lane; index < n; index += kLanes) work(index);
   }
 
-  // `join(a, b)` of all terms, in the order of the tree of `add_tree`.
-  template <class T, class Join, class Term>
+  // `Ahead` terms are asked for before the first is joined.
+  template <int Ahead = 1, class T, class Join, class Term>
   __device__ T reduce(int64_t n, T start, Join&& join, Term&& term) const {
     T value = start;
-    for (int64_t index = lane; index < n; index += kLanes) value = join(value, term(index));
-    for (int half = kLanes / 2; half > 0; half /= 2) value = join(value, __shfl_down_sync(0xffffffffu, value, half));
-    return __shfl_sync(0xffffffffu, value, 0);
+    add_ahead<Ahead>(int64_t(lane), n, int64_t(kLanes), term, [&](const T& next) { value = join(value, next); });
+    return of_first_lane(join_lanes<kLanes>(value, join));
   }
 };
 
+// Four blocks to a multiprocessor leave registers enough; left alone, the compiler aims at more and spills.
 template <class Kernel>
-__global__ void __launch_bounds__(kThreads) team_kernel(const __grid_constant__ Kernel kernel, int64_t count) {
+__global__ void __launch_bounds__(kThreads, 4) team_kernel(const __grid_constant__ Kernel kernel, int64_t count) {
   const int64_t index = blockIdx.x * static_cast<int64_t>(kThreads / kLanes) + threadIdx.x / kLanes;
   if (index < count) kernel.run(Team{static_cast<int>(threadIdx.x % kLanes)}, index);
 }
@@ -57,17 +55,14 @@ struct Team {
     for (int64_t index = 0; index < n; ++index) work(index);
   }
 
-  template <class T, class Join, class Term>
+  template <int Ahead = 1, class T, class Join, class Term>
   T reduce(int64_t n, T start, Join&& join, Term&& term) const {
     T values[kLanes];
     for (int lane = 0; lane < kLanes; ++lane) {
       values[lane] = start;
       for (int64_t index = lane; index < n; index += kLanes) values[lane] = join(values[lane], term(index));
     }
-    for (int half = kLanes / 2; half > 0; half /= 2) {
-      for (int lane = 0; lane < half; ++lane) values[lane] = join(values[lane], values[lane + half]);
-    }
-    return values[0];
+    return join_lanes<kLanes>(values, join);
   }
 };
 
@@ -82,6 +77,12 @@ int teams(void*, int64_t count, const Kernel& kernel) {
 template <class Team, class Term>
 FLATMIN_BOTH double team_sum(const Team& team, int64_t n, Term&& term) {
   return team.reduce(n, 0.0, [](double a, double b) { return a + b; }, term);
+}
+
+// Several sums at once, for few teams: each has more memory under way.
+template <int Count, class Team, class Term>
+FLATMIN_BOTH Sums<Count> team_sums(const Team& team, int64_t n, Term&& term) {
+  return team.template reduce<4>(n, Sums<Count>::zero(), Add{}, term);
 }
 
 }  // namespace flatmin::FLATMIN_SIDE

@@ -85,14 +85,14 @@ impl Cut {
     }
 }
 
-/// Whole filters, as many as fit; a multiple of four of them, so that blocks begin where four elements can be moved at once.
+/// Whole filters, as many as fit; a multiple of eight of them, so that blocks begin where eight elements can be moved at once.
 fn block_len(most: usize, filter: usize) -> usize {
     match filter {
         0 => most,
         filter => match most / filter {
             0 => filter,
-            few @ 1..4 => few * filter,
-            many => many / 4 * 4 * filter,
+            few @ 1..8 => few * filter,
+            many => many / 8 * 8 * filter,
         },
     }
 }
