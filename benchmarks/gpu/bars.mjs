@@ -33,9 +33,9 @@ function missingPeers({ peers }) {
   return missing.map((name) => ({ name, error: peers.find((peer) => peer.name === name)?.error }));
 }
 
-/** Milliseconds that launches of these names take, one after the other. */
-function timed({ timings }, ...names) {
-  const time = (name) => timings.find((timing) => timing.name === name)?.medianMs ?? Number.NaN;
+/** Milliseconds that these take, one after the other, of what kernels-on-device timed. */
+function timed({ results }, ...names) {
+  const time = (name) => results.find((result) => result.name === name)?.medianMs ?? Number.NaN;
   return names.reduce((sum, name) => sum + time(name), 0);
 }
 
@@ -77,8 +77,13 @@ const rows = [
   ['WRN-28-10, over the best peer', peersOf('wrn28_10'), overBest, atLeast(1.1)],
   ['ResNet-50 at 224, images a second', peersOf('resnet50'), ({ imagesPerSecond }) => imagesPerSecond, atLeast(3000)],
   ['ResNet-50 at 224, over the best peer', peersOf('resnet50'), overBest, atLeast(1.3)],
-  ['update of 25.6 M parameters, ms', read('update.json'), (result) => timed(result, 'asam update'), atMost(0.3)],
-  ['  perturbation and descent alone', read('update.json'), (result) => timed(result, 'perturb', 'sgd')],
+  [
+    'update of 25.6 M parameters, ms',
+    read('update.json'),
+    (result) => timed(result, 'ASAM, all as a graph'),
+    atMost(0.3),
+  ],
+  ['  perturbation and descent alone', read('update.json'), (result) => timed(result, 'ASAM, perturb', 'ASAM, sgd')],
   ['  the same update in a profile', read('profile-resnet50.json'), ({ updateMs }) => updateMs],
   ['ASAM against SGD', read('passes.json'), (result) => ratio(result, 'asam', 'sgd'), atMost(2.02)],
   ['ASAM against SAM', read('passes.json'), (result) => ratio(result, 'asam', 'sam'), atMost(1.01)],

@@ -106,7 +106,7 @@ compare() {
   for group in eager graph compiled; do
     if [ -e "$out/$1-$group.json" ] && [ -z "$again" ]; then continue; fi
     flatmin bench train --model "$1" --batch "$(pick "$2" 2)" --optimizer asam --dtype bfloat16 --device "$device" --peer --variants "${peers[$group]}" \
-      --peer-timeout 90 --rounds "$(pick 5 1)" --steps "$(pick "$3" 1)" --warmup "$(pick 10 1)" --out "$out/$1-$group.json"
+      --peer-timeout 120 --rounds "$(pick 5 1)" --steps "$(pick "$3" 1)" --warmup "$(pick 10 1)" --out "$out/$1-$group.json"
   done
 }
 
@@ -138,10 +138,14 @@ stage_sanitizer() {
   needs_kernels
   within "$kernels"
   command -v compute-sanitizer || { echo "compute-sanitizer is not installed: the kernels ran without it"; return; }
-  for tool in memcheck racecheck initcheck synccheck; do
-    within compute-sanitizer --tool "$tool" --error-exitcode 9 "$kernels"
-  done
+  check memcheck
+  check racecheck
+  check initcheck --uninitialised
+  check synccheck
 }
+
+# TOOL OPTION... of the program
+check() { within compute-sanitizer --tool "$1" --error-exitcode 9 "$kernels" "${@:2}"; }
 
 stage_parity() { script parity.mjs --device "$device" --steps "$(pick 20 3)" --batch "$(pick 128 32)" --out "$out/parity.json"; }
 
