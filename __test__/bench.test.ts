@@ -1,9 +1,9 @@
 // The benches: how turns and medians are taken, and the documents that `flatmin bench` prints. No figure is judged here.
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { alternate } from '../src/bench/alternate.js';
-import { timesOf } from '../src/bench/peer.js';
+import { timesOf, tryPeer } from '../src/bench/peer.js';
 import { median, series } from '../src/bench/statistics.js';
 import { hasNvidiaDriver } from '../src/native/driver.js';
 import { flatmin } from './support/cli.js';
@@ -42,6 +42,28 @@ describe('statistics', () => {
 
   it('refuse an answer without times', () => {
     expect(() => timesOf({ loss: 1 }, 'stepMs')).toThrow(/'stepMs'/);
+  });
+});
+
+describe('a peer', () => {
+  /** Stands in for Python: what it is to run is not looked at. */
+  function python(name: string, script: string): string {
+    const path = join(folder, name);
+    writeFileSync(path, `#!/bin/sh\n${script}\n`);
+    chmodSync(path, 0o755);
+    return path;
+  }
+
+  it('is told from one that ends, is not there, or does not get warm in time', async () => {
+    const warm = await tryPeer('warm', python('warm', `echo '{"ready":true}'; cat`), 'torch_asam_train.py', {}, 60);
+    expect(warm).toMatchObject({ name: 'warm', head: { ready: true } });
+    await warm.peer?.[Symbol.asyncDispose]();
+    const broken = await tryPeer('broken', python('broken', 'echo no compiler >&2; exit 1'), 'torch_asam_train.py', {});
+    expect(broken).toEqual({ name: 'broken', error: "The peer 'broken' ended: no compiler" });
+    const absent = await tryPeer('absent', join(folder, 'absent'), 'torch_asam_train.py', {});
+    expect(absent).toEqual({ name: 'absent', error: expect.stringContaining('ENOENT') });
+    const slow = await tryPeer('slow', python('slow', 'exec tail -f /dev/null'), 'torch_asam_train.py', {}, 0.1);
+    expect(slow).toEqual({ name: 'slow', error: "The peer 'slow' was not warm after 0.1 s" });
   });
 });
 
@@ -99,6 +121,7 @@ describe('flatmin bench --json', () => {
 
   it.each([
     ['train', 'variants', ['--model', 'demo', '--variants', 'nchw']],
+    ['train', 'peer-timeout', ['--model', 'demo', '--peer-timeout', '90']],
     ['data', 'decoders', ['--data-dir', folder, '--decoders', 'pillow']],
   ])('%s: refuses %s of the peer without it', async (bench, option, args) => {
     const { code, stderr } = await flatmin(['bench', bench, ...args, ...TINY]);

@@ -22,7 +22,6 @@ beforeEach(() => {
     threads: 2,
     cpuCapability: 'AVX2',
     cudaDevices: 0,
-    gpus: [],
     addonVersion: '0.1.0',
   };
   world = {
@@ -31,7 +30,7 @@ beforeEach(() => {
     nodeVersion: '22.12.0',
     root,
     gpu: () => ({ driver: null, gpus: [] }),
-    probe: (device) => ({ ok: true, info, device }),
+    probe: (device) => ({ ok: true, info, gpus: [], device }),
   };
 });
 
@@ -112,16 +111,18 @@ describe('the diagnosis of a GPU', () => {
     ...world.env,
     FLATMIN_LIBTORCH: writeLibtorch(join(root, 'gpu'), torchVersion, libraries),
   });
-  const probe = (info: object) => (device: 'cpu' | 'cuda') => {
-    const { probe } = world;
-    const report = probe(device);
-    return report.ok ? { ...report, info: { ...report.info, ...info } } : report;
-  };
+  const probe =
+    (info: object, gpus: string[] = []) =>
+    (device: 'cpu' | 'cuda') => {
+      const { probe } = world;
+      const report = probe(device);
+      return report.ok ? { ...report, info: { ...report.info, ...info }, gpus } : report;
+    };
   const env = () => libtorch(['libtorch_cpu.so', 'libtorch_cuda.so']);
 
   it('loads with CUDA and shows what it found', () => {
-    const seen = { cudaDevices: 1, gpus: ['NVIDIA H200 (139.8 GiB)'], cudaLibrary: '/x/libflatmin_cuda_torch2.13.so' };
-    expect(finding('Loading', { gpu: driver, env: env(), probe: probe(seen) })).toMatchObject({
+    const seen = probe({ cudaDevices: 1, cudaLibrary: '/x/libflatmin_cuda_torch2.13.so' }, ['NVIDIA H200 (139.8 GiB)']);
+    expect(finding('Loading', { gpu: driver, env: env(), probe: seen })).toMatchObject({
       state: 'ok',
       value: expect.stringContaining('NVIDIA H200 (139.8 GiB), libflatmin_cuda_torch2.13.so'),
     });

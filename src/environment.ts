@@ -1,5 +1,6 @@
 // What a figure was measured on: hardware, versions and threads, for reports and benches.
 import { cpus, type as osType, release, totalmem } from 'node:os';
+import { type Device, settleDevice } from './device.js';
 import { loadNative } from './native/index.js';
 
 /** Hardware and versions, as they are written into run folders, reports and results. */
@@ -13,13 +14,16 @@ export interface Environment {
   readonly torch: string;
   readonly cpuCapability: string;
   readonly threads: number;
-  /** GPUs that libtorch can use, where it was loaded for them. */
+  /** Name and memory of the GPU, where one is used and the CUDA library can tell. */
   readonly gpu?: string;
 }
 
-/** Describes this machine and the loaded native side. */
-export function describeEnvironment(): Environment {
-  const info = loadNative().info();
+/** Describes this machine, the loaded native side and the device: that on which models live that name none, unless told otherwise. */
+export function describeEnvironment(device: Device = settleDevice()): Environment {
+  const native = loadNative();
+  const info = native.info();
+  // Of the GPU in use alone: to ask another would open a context there.
+  const gpu = device === 'cpu' ? null : native.gpu(Number(device.slice('cuda:'.length)));
   const processors = cpus();
   return {
     cpu: processors[0]?.model.trim() ?? 'unknown',
@@ -31,6 +35,6 @@ export function describeEnvironment(): Environment {
     torch: info.torchVersion,
     cpuCapability: info.cpuCapability,
     threads: info.threads,
-    ...(info.gpus.length > 0 && { gpu: info.gpus.join(', ') }),
+    ...(gpu !== null && { gpu }),
   };
 }

@@ -161,7 +161,10 @@ export class Trainer {
       const config = {
         ...own,
         awaitEpochEnd: this.#callbacks.some((callback) => callback.onEpochEnd),
-        environment: { ...describeEnvironment(), date: new Date().toISOString(), process: thisProcess() },
+        environment: {
+          ...describeEnvironment(this.model.device),
+          ...{ date: new Date().toISOString(), process: thisProcess() },
+        },
       };
       return loadNative().BindingRun.start(nativeModel(this.model), this.#engine.native, data, config, resume);
     });

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Packs everything that run.sh needs on a machine with a GPU, PyTorch and a driver, but no network, no Node and no compiler of Rust:
 #   benchmarks/gpu/pack.sh [--native DIR] [--data-dir DIR] [--out DIR]
-# writes code.tar.xz, run.sh and, with --data-dir (CIFAR-10's binary files), data-1.tar and data-2.tar; each is below 64 MiB.
+# writes code.tar.xz, run.sh and, with --data-dir (CIFAR-10's binary files), data-1.tar and data-2.tar; each is below 52 MiB, so that one
+# of them fits into 64 beside a clone.
 # --native: the addon and the CUDA library built against that machine's PyTorch (default: native/); build.json in it says which.
 set -euo pipefail
 
@@ -19,7 +20,7 @@ while [ $# -gt 0 ]; do
   shift 2
 done
 node_version=22.23.3
-limit=$((64 * 1024 * 1024))
+limit=$((52 * 1024 * 1024))
 
 fail() { echo "pack: $1" >&2; exit 1; }
 
@@ -27,7 +28,7 @@ fail() { echo "pack: $1" >&2; exit 1; }
 torch=$(node -p "JSON.parse(require('fs').readFileSync('$native/build.json')).libtorch")
 library=libflatmin_cuda_torch$(cut -d. -f1,2 <<<"$torch").so
 [ -e "$native/$library" ] || echo "pack: $native has no $library, so steps will go by libtorch's operations; build it: npm run build:cuda -- --torch $torch" >&2
-[ -e "$root/.cache/cuda/kernels-on-device" ] || echo "pack: no kernels-on-device, so the stage sanitizer will be left out; npm run test:cuda builds it" >&2
+[ -e "$root/.cache/cuda/kernels-on-device" ] || echo "pack: no kernels-on-device, so the stages update and sanitizer will be left out; npm run test:cuda builds it" >&2
 node "$root/scripts/bootstrap.mjs" --no-native
 mkdir -p "$out"
 stage=$(mktemp -d)
@@ -56,8 +57,11 @@ copy_node_modules
 mkdir -p "$stage/native" "$stage/__test__/goldens" "$stage/benchmarks"
 cp -rL "$native/." "$stage/native/"
 rm -rf "$stage"/native/.building "$stage"/native/torch-* "$stage"/native/*.stamp "$stage"/native/*.d.ts
-# Every kernel beside its twin, where npm run test:cuda has built it.
-[ ! -e "$root/.cache/cuda/kernels-on-device" ] || cp "$root/.cache/cuda/kernels-on-device" "$stage/native/"
+# Every kernel beside its twin, where npm run test:cuda has built it, and the CUDA runtime that it needs.
+if [ -e "$root/.cache/cuda/kernels-on-device" ]; then
+  toolkit=$(node -e 'import(process.argv[1]).then(({ cudaToolkit }) => cudaToolkit()).then(console.log)' "$root/scripts/lib/toolkit.mjs")
+  cp "$root/.cache/cuda/kernels-on-device" "$toolkit/lib/libcudart.so.13" "$stage/native/"
+fi
 cp -r "$root/bin" "$root/dist" "$root/package.json" "$stage/"
 cp -r "$root/benchmarks/gpu" "$root/benchmarks/peers" "$stage/benchmarks/"
 cp "$root"/__test__/goldens/*.py "$stage/__test__/goldens/"
@@ -83,6 +87,6 @@ for part in "$out"/code.tar.xz "$out"/data-*.tar; do
   [ -e "$part" ] || continue
   size=$(stat -c %s "$part")
   echo "$part: $((size / 1024 / 1024)) MiB" >&2
-  [ "$size" -lt "$limit" ] || fail "$part is larger than 64 MiB"
+  [ "$size" -lt "$limit" ] || fail "$part is larger than 52 MiB"
 done
 echo "pack: for libtorch $torch; on the other machine: FOLDER/run.sh --pack FOLDER all" >&2

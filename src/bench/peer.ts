@@ -4,6 +4,8 @@ import { type ChildProcessByStdio, execFile, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
+import { finished } from 'node:stream/promises';
+import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { FlatminError } from '../errors.js';
@@ -62,19 +64,24 @@ export class Peer implements AsyncDisposable {
     this.#lines = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
   }
 
-  /** Starts a peer and waits until it is warm. */
+  /** Starts a peer and waits until it is warm, for so many seconds if a number is given. */
   static async start(
     name: string,
     python: string,
     script: string,
     args: readonly string[],
+    seconds?: number,
   ): Promise<{ peer: Peer; head: PeerHead }> {
     const peer = new Peer(name, python, script, args);
+    const patience = new AbortController();
     try {
-      return { peer, head: await peer.#next() };
+      const waits = seconds === undefined ? [] : [tooLate(name, seconds, patience.signal)];
+      return { peer, head: await Promise.race([peer.#next(), ...waits]) };
     } catch (error) {
       await peer[Symbol.asyncDispose]();
       throw error;
+    } finally {
+      patience.abort();
     }
   }
 
@@ -86,11 +93,14 @@ export class Peer implements AsyncDisposable {
 
   async #next(): Promise<PeerHead> {
     const { value, done } = await this.#lines.next();
-    if (done === true)
+    if (done === true) {
+      // Its last words may still be under way.
+      await finished(this.#child.stderr).catch(() => {});
       throw new FlatminError(
         'ERR_FLATMIN_INTERNAL',
         `The peer '${this.#name}' ended: ${this.#errors.trim().slice(-2000)}`,
       );
+    }
     const answer = JSON.parse(value) as PeerHead;
     if (typeof answer.error === 'string')
       throw new FlatminError('ERR_FLATMIN_INTERNAL', `The peer '${this.#name}': ${answer.error}`);
@@ -101,10 +111,17 @@ export class Peer implements AsyncDisposable {
     this.#child.stdin.end();
     if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
     await new Promise<void>((resolve) => {
-      this.#child.once('close', () => resolve());
+      // Not its streams' end: processes of its own may hold them a little longer.
+      this.#child.once('exit', () => resolve());
       this.#child.kill();
     });
   }
+}
+
+/** Rejects after so many seconds, unless it is called off. */
+async function tooLate(name: string, seconds: number, signal: AbortSignal): Promise<never> {
+  await setTimeout(1000 * seconds, undefined, { signal });
+  throw new FlatminError('ERR_FLATMIN_INTERNAL', `The peer '${name}' was not warm after ${seconds} s`);
 }
 
 /** A peer that was started, or what keeps it from running here. */
@@ -115,16 +132,20 @@ export interface Started {
   readonly error?: string;
 }
 
-/** Starts a peer with these options; one that cannot run here (no compiler for torch.compile, say) is told, not fatal. */
+/**
+ * Starts a peer with these options; one that cannot run here (no compiler for torch.compile, say) or is not warm within so many
+ * seconds is told, not fatal.
+ */
 export async function tryPeer(
   name: string,
   python: string,
   script: string,
   options: Readonly<Record<string, unknown>>,
+  seconds?: number,
 ): Promise<Started> {
   const flags = Object.entries(options).flatMap(([key, value]) => [`--${key}`, String(value)]);
   try {
-    return { name, ...(await Peer.start(name, python, script, flags)) };
+    return { name, ...(await Peer.start(name, python, script, flags, seconds)) };
   } catch (error) {
     return { name, error: messageOf(error) };
   }

@@ -43,6 +43,8 @@ export interface TrainBenchOptions extends BenchSettings {
   readonly peer: boolean;
   /** Default: all of the device. */
   readonly variants?: readonly PeerVariant[] | undefined;
+  /** Seconds that each may take to get warm. */
+  readonly peerTimeout?: number | undefined;
 }
 
 /** Runs the bench and gives its result, without the environment. */
@@ -81,7 +83,7 @@ const openTrain = (
 
 /** Starts the variants one after the other. */
 async function startPeers(options: TrainBenchOptions): Promise<Started[]> {
-  const { model, optimizer, batch, device, threads, warmup } = options;
+  const { model, optimizer, batch, device, threads, warmup, peerTimeout } = options;
   const python = await peerPython('models');
   const { inputShape, numClasses } = call(() => loadNative().zooSpec(model, {})) as ModelSpec;
   const started: Started[] = [];
@@ -89,7 +91,7 @@ async function startPeers(options: TrainBenchOptions): Promise<Started[]> {
     options.onBlock?.(0, name);
     const shape = { 'input-shape': inputShape, 'num-classes': numClasses };
     const args = { model, ...shape, optimizer, variant: name, batch, device, threads, warmup };
-    started.push(await tryPeer(name, python, 'torch_asam_train.py', args));
+    started.push(await tryPeer(name, python, 'torch_asam_train.py', args, peerTimeout));
   }
   return started;
 }

@@ -11,8 +11,6 @@ export interface NativeInfo {
   readonly cpuCapability: string;
   /** GPUs that torch can use; 0 where its CUDA part is not loaded. */
   readonly cudaDevices: number;
-  /** Name and memory of each, where the CUDA library can tell. */
-  readonly gpus: string[];
   /** The file of the CUDA library in use. */
   readonly cudaLibrary?: string;
   /** Why there is none, where libtorch_cuda is loaded. */
@@ -316,6 +314,8 @@ export interface BindingBenchStatic {
 export interface Binding {
   load(options: { threads?: number; cudaLibraries?: string; cuda?: object }): void;
   info(): NativeInfo;
+  /** Name and memory of a GPU, where the CUDA library can tell; opens a context there, which `info` does not. */
+  gpu(index: number): string | null;
   zooNames(): string[];
   zooSpec(name: string, options: object): object;
   specSummary(spec: object, options: { dtype?: string }): object;

@@ -185,8 +185,9 @@ function gpuFinding({ driver, gpus }: GpuReport, libtorch: Attempt<Found>): Find
 function loadFinding(outcome: ProbeOutcome): Finding {
   const name = 'Loading';
   if (outcome.ok) {
-    const { torchVersion: torch, threads, cpuCapability, cudaDevices, gpus } = outcome.info;
+    const { torchVersion: torch, threads, cpuCapability, cudaDevices } = outcome.info;
     const { cudaLibrary, cudaLibraryProblem } = outcome.info;
+    const { gpus } = outcome;
     const devices = gpus.length > 0 ? gpus.join(', ') : cudaDevices === 0 ? 'no GPU' : `GPUs: ${cudaDevices}`;
     const library = cudaLibrary === undefined ? '' : `, ${basename(cudaLibrary)}`;
     const value = `libtorch ${torch} and the addon work; ${cpuCapability}, ${threads} threads, ${devices}${library}`;

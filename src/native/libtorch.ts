@@ -1,7 +1,7 @@
 // What a libtorch folder holds: where its libraries lie, which version it is and whether it has CUDA.
 // The version is read from text files, never by opening a library: opening a wrong one would crash instead of explaining.
 
-import { existsSync, readFileSync, realpathSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import type { ErrorCode } from '../errors.js';
 
@@ -56,6 +56,33 @@ function readVersion(root: string): string | undefined {
     if (version !== undefined) return version;
   }
   return undefined;
+}
+
+/**
+ * Libraries that cuDNN, cuSPARSE and NVRTC itself ask for by their bare names, some only while they run. In NVIDIA's wheels no path
+ * of theirs leads there, or one of the system's comes first: cuDNN could then compile no kernel of its own. One that is open already
+ * is found by its name; PyTorch opens them before anything else, too.
+ */
+const askedForByName = [/^libnvJitLink\.so\.\d+$/, /^libnvrtc-builtins\.so\.[\d.]+$/, /^libnvrtc\.so\.\d+$/];
+
+/** The libraries to open before the addon, in this order; of those for CUDA what is there, since archives differ. */
+export function librariesToOpen({ root, lib }: Libtorch, device: LibtorchDevice): string[] {
+  const own = (...names: string[]) => names.map((name) => join(lib, name)).filter((path) => existsSync(path));
+  const cpu = own('libc10.so', coreLibrary);
+  if (device === 'cpu') return cpu;
+  const paths = [lib, ...nvidiaFolders(root)].flatMap((folder) =>
+    readdirSync(folder).map((name) => join(folder, name)),
+  );
+  const byName = askedForByName.flatMap((pattern) => paths.filter((path) => pattern.test(basename(path))));
+  return [...cpu, ...byName, ...own('libc10_cuda.so', 'libtorch_cuda.so')];
+}
+
+/** Where NVIDIA's wheels put their libraries: `nvidia/` beside `torch/`. */
+function nvidiaFolders(root: string): string[] {
+  const nvidia = join(dirname(root), 'nvidia');
+  if (!existsSync(nvidia)) return [];
+  const folders = readdirSync(nvidia).sort();
+  return folders.map((name) => join(nvidia, name, 'lib')).filter((folder) => existsSync(folder));
 }
 
 /** A libtorch that serves, or why the folder does not and the code of the error that says so. */

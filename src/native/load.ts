@@ -1,15 +1,14 @@
 // Loads the native side, once per process, in the only order that works: choose the device, open libtorch (and its CUDA
 // part), then the addon. torch settles which devices it has when it is first asked, so nothing may ask it earlier.
 
-import { existsSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname } from 'node:path';
 import { FlatminError, fromNative } from '../errors.js';
 import type { DeviceName } from '../options/fields.js';
 import { type AddonFiles, nodeRequire } from './addon.js';
 import type { Binding } from './binding.js';
 import { driverSigns, hasNvidiaDriver } from './driver.js';
 import { findNative } from './find.js';
-import { coreLibrary, type Libtorch, type LibtorchDevice } from './libtorch.js';
+import { type Libtorch, type LibtorchDevice, librariesToOpen } from './libtorch.js';
 import { platformOf, thisMachine } from './platform.js';
 
 /** How to load the native side. */
@@ -80,13 +79,6 @@ function kindOf(wanted: DeviceName): LibtorchDevice | 'auto' {
     'ERR_FLATMIN_DEVICE',
     `The device '${wanted}' was asked for, but this machine has no NVIDIA driver (none of ${driverSigns.join(', ')} is there). Install one, in a container pass the GPU through (docker run --gpus all), or ask for 'cpu' or 'auto'. \`npx flatmin doctor\` shows what is seen.`,
   );
-}
-
-/** Libraries in the order in which they are opened; the CUDA ones only where they exist (archives differ). */
-function librariesToOpen(libtorch: Libtorch, device: LibtorchDevice): string[] {
-  const cpu = ['libc10.so', coreLibrary];
-  const names = device === 'cuda' ? [...cpu, 'libc10_cuda.so', 'libtorch_cuda.so'] : cpu;
-  return names.map((name) => join(libtorch.lib, name)).filter((path) => existsSync(path));
 }
 
 function openLibtorch(files: AddonFiles, libtorch: Libtorch, device: LibtorchDevice): void {

@@ -90,8 +90,6 @@ pub struct NativeInfo {
     pub cpu_capability: String,
     /// GPUs that torch can use; 0 where its CUDA part is not loaded.
     pub cuda_devices: i64,
-    /// Name and memory of each, where the CUDA library can tell.
-    pub gpus: Vec<String>,
     /// The file of the CUDA library in use.
     pub cuda_library: Option<String>,
     /// Why there is none, where libtorch_cuda is loaded.
@@ -108,7 +106,6 @@ pub fn info() -> NativeInfo {
         Some(Err(problem)) => (None, Some(problem.clone())),
     };
     NativeInfo {
-        gpus: (0..cuda_devices as usize).filter_map(gpu).collect(),
         cuda_library: library,
         cuda_library_problem: problem,
         torch_version: torch_version().to_owned(),
@@ -119,8 +116,10 @@ pub fn info() -> NativeInfo {
     }
 }
 
-fn gpu(index: usize) -> Option<String> {
-    let properties = cuda_library()?.properties(index).ok()?;
+/// Name and memory of a GPU, where the CUDA library can tell. Opens a context there, which `info` does not.
+#[napi]
+pub fn gpu(index: u32) -> Option<String> {
+    let properties = cuda_library()?.properties(index as usize).ok()?;
     Some(format!("{} ({:.1} GiB)", properties.name, properties.memory as f64 / f64::from(1u32 << 30)))
 }
 

@@ -111,10 +111,14 @@ Examples:
       .min(1)
       .optional()
       .describe('Variants of the PyTorch peer (default: those of the device)'),
+    peerTimeout: positiveInteger
+      .optional()
+      .describe('Seconds that each variant may take to get warm, else it is left out (default: as long as it takes)'),
     ...commonFields,
   }),
   run: async ({ optimizer, device, ...given }, context) => {
     checkPeer(given.peer, 'variants', given.variants);
+    checkPeer(given.peer, 'peer-timeout', given.peerTimeout);
     const options = { ...given, device: settleDevice(device) };
     // As the peers do.
     if (options.device !== 'cpu') await load({ cuda: { cudnnBenchmark: true } });
