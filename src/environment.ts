@@ -22,7 +22,6 @@ export interface Environment {
 export function describeEnvironment(device: Device = settleDevice()): Environment {
   const native = loadNative();
   const info = native.info();
-  // Of the GPU in use alone: to ask another would open a context there.
   const gpu = device === 'cpu' ? null : native.gpu(Number(device.slice('cuda:'.length)));
   const processors = cpus();
   return {

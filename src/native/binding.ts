@@ -314,7 +314,7 @@ export interface BindingBenchStatic {
 export interface Binding {
   load(options: { threads?: number; cudaLibraries?: string; cuda?: object }): void;
   info(): NativeInfo;
-  /** Name and memory of a GPU, where the CUDA library can tell; opens a context there, which `info` does not. */
+  /** Name and memory of a GPU, where the CUDA library can tell. */
   gpu(index: number): string | null;
   zooNames(): string[];
   zooSpec(name: string, options: object): object;

@@ -116,7 +116,7 @@ pub fn info() -> NativeInfo {
     }
 }
 
-/// Name and memory of a GPU, where the CUDA library can tell. Opens a context there, which `info` does not.
+/// Name and memory of a GPU, where the CUDA library can tell.
 #[napi]
 pub fn gpu(index: u32) -> Option<String> {
     let properties = cuda_library()?.properties(index as usize).ok()?;

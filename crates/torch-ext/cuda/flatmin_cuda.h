@@ -360,7 +360,6 @@ const flatmin_kernels* flatmin_twin_kernels(void);
 typedef struct flatmin_device {
   char name[256];
   uint64_t memory;       // bytes
-  uint64_t free_memory;  // bytes, at the moment
   int32_t major;         // compute capability
   int32_t minor;
   int32_t processors;    // streaming multiprocessors

@@ -66,6 +66,8 @@ enum Progress {
 /// The recordings of one optimizer.
 pub(crate) struct Recorder {
     kinds: HashMap<Kind, Progress>,
+    /// Why nothing is recorded any more, nor replayed: a recording that failed takes workspaces along that others of its stream
+    /// were made with.
     refused: Option<String>,
     /// Where steps run and are recorded. Behind the graphs, which are freed first.
     stream: OwnStream,

@@ -2,7 +2,6 @@
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAFunctions.h>
-#include <c10/cuda/CUDAGuard.h>
 #include <cuda_runtime_api.h>
 
 #include <cstdio>
@@ -38,14 +37,10 @@ int device_count(int32_t* count) {
 
 int device(int32_t index, flatmin_device* out) {
   return guarded([&] {
-    const c10::cuda::CUDAGuard guard(checked(index));
     cudaDeviceProp properties;
-    C10_CUDA_CHECK(cudaGetDeviceProperties(&properties, index));
-    size_t free = 0, total = 0;
-    C10_CUDA_CHECK(cudaMemGetInfo(&free, &total));
+    C10_CUDA_CHECK(cudaGetDeviceProperties(&properties, checked(index)));
     std::snprintf(out->name, sizeof out->name, "%s", properties.name);
-    out->memory = total;
-    out->free_memory = free;
+    out->memory = properties.totalGlobalMem;
     out->major = properties.major;
     out->minor = properties.minor;
     out->processors = properties.multiProcessorCount;

@@ -10,9 +10,8 @@ use crate::error::Result;
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeviceProperties {
     pub name: String,
-    /// Bytes in all, and free at the moment.
+    /// Bytes.
     pub memory: u64,
-    pub free_memory: u64,
     /// Compute capability.
     pub capability: (i32, i32),
     /// Streaming multiprocessors.
@@ -49,16 +48,18 @@ impl Cuda {
         Ok(count as usize)
     }
 
+    /// Without a context of CUDA there.
+    ///
+    /// # Errors
+    /// If there is no such GPU.
     pub fn properties(self, device: usize) -> Result<DeviceProperties> {
-        let mut raw =
-            ffi::Device { name: [0; 256], memory: 0, free_memory: 0, major: 0, minor: 0, processors: 0, l2_bytes: 0 };
+        let mut raw = ffi::Device { name: [0; 256], memory: 0, major: 0, minor: 0, processors: 0, l2_bytes: 0 };
         self.check((self.runtime.device)(device as i32, &mut raw))?;
         // SAFETY: the library ends the name with a zero.
         let name = unsafe { CStr::from_ptr(raw.name.as_ptr()) };
         Ok(DeviceProperties {
             name: name.to_string_lossy().into_owned(),
             memory: raw.memory,
-            free_memory: raw.free_memory,
             capability: (raw.major, raw.minor),
             processors: raw.processors,
             l2_bytes: raw.l2_bytes,

@@ -292,7 +292,6 @@ pub struct Kernels {
 pub struct Device {
     pub name: [c_char; 256],
     pub memory: u64,
-    pub free_memory: u64,
     pub major: i32,
     pub minor: i32,
     pub processors: i32,
