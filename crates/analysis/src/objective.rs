@@ -5,7 +5,7 @@
 
 use flatmin_nn::{Model, Pass};
 use flatmin_optim::Loss;
-use flatmin_train::{EvaluationBatch, EvaluationBatches, batches_unread};
+use flatmin_train::{EvaluationBatch, EvaluationBatches, Unread};
 use tch::{Kind, Tensor, no_grad};
 
 use crate::error::{Error, Result};
@@ -103,19 +103,17 @@ impl Objective<'_> {
     fn each(&self, model: &Model, mut body: impl FnMut(&EvaluationBatch, f64) -> Result<Found>) -> Result<Outcome> {
         let count = self.count();
         let mut outcome = Outcome { count, ..Outcome::default() };
-        let (mut unread, most) = (Vec::new(), batches_unread(model.engine()));
+        let mut unread = Unread::new(model.engine());
         let mut visit = |batch: &EvaluationBatch| {
-            unread.push(body(batch, batch.labels.len() as f64 / count as f64)?);
-            if unread.len() == most {
-                unread.drain(..).try_for_each(|found| outcome.add(found))?;
-            }
+            let found = body(batch, batch.labels.len() as f64 / count as f64)?;
+            unread.add(found, |found| outcome.add(found))?;
             self.monitor.batch_done()
         };
         match self.images {
             Images::Set(set) => set.iter().try_for_each(|batch| visit(&batch?))?,
             Images::Group(parts) => parts.iter().try_for_each(visit)?,
         }
-        unread.into_iter().try_for_each(|found| outcome.add(found))?;
+        unread.read(|found| outcome.add(found))?;
         Ok(outcome)
     }
 

@@ -10,15 +10,13 @@ use crate::error::{Error, Result};
 use crate::evaluation_batches::{EvaluationBatch, EvaluationBatches};
 use crate::metrics::{Accumulator, Evaluation, Metric};
 use crate::normalize::Normalization;
+use crate::unread::Unread;
 
 /// Images of a large batch. Fewer, if small, leave most of a GPU idle.
 const LARGE_BATCH: usize = 1000;
 
 /// Numbers in a large batch, at most.
 const LARGE_INPUT: usize = 1 << 22;
-
-/// Batches whose results lie on a device until they are read. With more, what is sent to it ahead could fill its memory.
-const UNREAD: usize = 16;
 
 /// How to evaluate. All fields have a default.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -66,14 +64,6 @@ impl EvaluateOptions {
     }
 }
 
-/// After how many batches their results are read: on a device each reading waits for it.
-pub fn batches_unread(engine: Engine) -> usize {
-    match engine {
-        Engine::Cpu => 1,
-        Engine::Torch(_) | Engine::Cuda(_) => UNREAD,
-    }
-}
-
 /// The scores of `model` on `dataset`, or None if `interrupted` said so between two batches.
 ///
 /// # Errors
@@ -99,17 +89,15 @@ pub fn evaluate_batches(
 ) -> Result<Option<Evaluation>> {
     let classes = model.spec().num_classes as usize;
     let mut sums = Accumulator::new(classes, &options.metrics);
-    let (mut unread, most) = (Vec::new(), batches_unread(model.engine()));
+    let mut unread = Unread::new(model.engine());
     for batch in batches.iter() {
         if interrupted() {
             return Ok(None);
         }
-        unread.push(no_grad(|| Found::queue(model, batch?, options))?);
-        if unread.len() == most {
-            unread.drain(..).try_for_each(|found| found.read(&mut sums))?;
-        }
+        let found = no_grad(|| Found::queue(model, batch?, options))?;
+        unread.add(found, |found| found.read(&mut sums))?;
     }
-    unread.into_iter().try_for_each(|found| found.read(&mut sums))?;
+    unread.read(|found| found.read(&mut sums))?;
     Ok(Some(sums.finish()))
 }
 

@@ -33,6 +33,7 @@ mod slot;
 mod step_metrics;
 mod stopwatch;
 mod trainer;
+mod unread;
 
 pub use batch::{image_tensor, model_images};
 pub use bench::{StepBench, StepBenchOptions, StepTimes, TrainBench, TrainBenchOptions, TrainTimes};
@@ -40,7 +41,7 @@ pub use channel::EventReceiver;
 pub use config::{Augment, CheckpointPolicy, NonFinite, StepMetric, TrainConfig};
 pub use control::Acknowledgement;
 pub use error::{Error, Result};
-pub use evaluate::{EvaluateOptions, batches_unread, check_fit, evaluate};
+pub use evaluate::{EvaluateOptions, check_fit, evaluate};
 pub use evaluation_batches::{EvaluationBatch, EvaluationBatches};
 pub use events::{
     AveragedScores, Best, CheckpointEvent, CheckpointKind, EndEvent, EndReason, EpochEvent, Event, RunResult,
@@ -60,3 +61,4 @@ pub use schedule::{
 };
 pub use slot::ModelSlot;
 pub use trainer::Datasets;
+pub use unread::Unread;

@@ -31,7 +31,7 @@ fn the_library_opens_beside_libtorch_and_says_what_is_there() {
         cuda.device_count().unwrap_err(),
         cuda.properties(0).unwrap_err(),
         cuda.memory(0).unwrap_err(),
-        Stream::from_pool(cuda, 0).err().unwrap(),
+        stream::Stream::from_pool(cuda, 0).err().unwrap(),
         OwnStream::new(cuda, 0).err().unwrap(),
         Graph::new(cuda).err().unwrap(),
         stream::pinned_like(cuda, &numbers(3, 1)).unwrap_err(),
