@@ -7,6 +7,7 @@ export default defineConfig({
     pool: 'forks',
     // `npm test` has made the clone ready; the CLI that tests start need not look again.
     env: { FLATMIN_BOOTSTRAP: 'off' },
+    setupFiles: process.env.FLATMIN_TEST_DEVICE ? ['__test__/support/device.ts'] : [],
     testTimeout: 60_000,
     hookTimeout: 120_000,
   },

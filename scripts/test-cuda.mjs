@@ -4,13 +4,15 @@
 //   both torch releases   the library builds, and holds machine code for each GPU that it promises, and PTX
 //   the twins             every kernel, compiled for the CPU, against torch-ext's CPU kernels and libtorch's operations
 //   the real libtorch     the library opens beside libtorch_cuda, every symbol found, and says what is there
+//   an emulated GPU       training, measures and every optimizer, by libtorch_cuda's own allocator, streams and graphs
 //   a GPU, where one is   every kernel against its twin
 
 import { spawnSync } from 'node:child_process';
 import { dirname, join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { ensureLibtorch, ensureReady } from './bootstrap.mjs';
-import { importDist, run, say } from './lib/base.mjs';
-import { buildCudaLibrary, buildDeviceTest } from './lib/cuda-library.mjs';
+import { importDist, root, run, say } from './lib/base.mjs';
+import { buildCudaLibrary, buildDeviceTest, buildEmulatedGpu } from './lib/cuda-library.mjs';
 import { architectures } from './lib/fatbin.mjs';
 import { buildEnvironment } from './lib/libtorch.mjs';
 import { cudaToolkit } from './lib/toolkit.mjs';
@@ -19,15 +21,17 @@ import { releases, usual } from './lib/torch.mjs';
 const expected = ['sm_80', 'sm_90', 'compute_90'];
 
 async function main() {
-  await ensureReady({ native: false });
+  await ensureReady();
   const brought = bringLibtorch();
   // What compiles without libtorch does so while that comes.
-  const [program, library, cuda] = await Promise.all([
+  const [program, library, cuda, gpu] = await Promise.all([
     buildDeviceTest(),
     brought.then(buildLibraries),
     brought.then(cudaLibtorch),
+    brought.then(() => buildEmulatedGpu(usual)),
   ]);
   await cargoTests(library, cuda);
+  onEmulatedGpu(gpu);
   await onDevice(program);
   say('test:cuda: passed');
 }
@@ -71,6 +75,42 @@ async function cargoTests(library, cuda) {
   };
   const crates = ['--workspace', '--exclude', 'flatmin-node', '--exclude', 'flatmin-preload'];
   run('cargo', ['test', '--release', ...crates, '--lib', 'cuda::', '--', '--include-ignored'], env);
+}
+
+/** Files of `npm test` whose models are then made on the GPU. */
+const testsOnGpu = [
+  'analysis',
+  'batches',
+  'bfloat16',
+  'callbacks',
+  'float16',
+  'goldens',
+  'gpu',
+  'model',
+  'onnx',
+  'optimizer',
+  'run',
+  'tensorboard',
+  'trainer',
+  'training-options',
+  'variants',
+  'weights',
+];
+
+function onEmulatedGpu({ driver, library }) {
+  const sign = pathToFileURL(join(root, '__test__', 'support', 'emulated-driver.mjs'));
+  const env = {
+    ...process.env,
+    LD_PRELOAD: driver,
+    NODE_OPTIONS: `--import ${sign}`,
+    FLATMIN_CUDA_LIBRARIES: library,
+    FLATMIN_EMULATED_GPUS: '1',
+    FLATMIN_TEST_DEVICE: 'cuda',
+    // More threads compute than there are cores: those of a pass, and those of autograd.
+    OMP_WAIT_POLICY: 'passive',
+  };
+  const files = testsOnGpu.map((name) => `__test__/${name}.test.ts`);
+  run(process.execPath, [join(root, 'node_modules', 'vitest', 'vitest.mjs'), 'run', ...files], env);
 }
 
 async function onDevice(program) {

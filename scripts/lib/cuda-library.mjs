@@ -5,7 +5,7 @@ import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { hashFiles, root, run, say } from './base.mjs';
 import { requireLibtorch } from './libtorch.mjs';
 import { cudaToolkit } from './toolkit.mjs';
@@ -26,7 +26,7 @@ const common = ['-std=c++20', '-O3'];
 const inRegisters = ['-Xptxas', '-warn-lmem-usage,-warn-spills,-Werror'];
 /** Products and sums stay apart: the twin then rounds as the GPU does, and memory is what these kernels wait for. */
 const kernelFlags = [...common, '--fmad=false', ...code, ...inRegisters, '-Xcompiler', '-fPIC,-fvisibility=hidden'];
-const twinFlags = [...common, '-xc++', '-ffp-contract=off'];
+const twinFlags = [...common, '-xc++', '-ffp-contract=off', '-fPIC', '-fvisibility=hidden'];
 const hostFlags = [...common, '-fPIC', '-fvisibility=hidden', '-Wall', '-Wextra', '-Wno-unused-parameter'];
 
 /** What the library needs of torch; stubs of the same names stand in for them when it is linked. */
@@ -39,7 +39,7 @@ export async function buildCudaLibrary(release) {
   const libtorch = await requireLibtorch(release);
   const toolkit = await cudaToolkit();
   const folder = nativeFolder(release);
-  const library = join(folder, `libflatmin_cuda_torch${release.torch.split('.').slice(0, 2).join('.')}.so`);
+  const library = join(folder, libraryName(release));
   const hash = hashOf([toolkit, ...kernelFlags, ...hostFlags, libtorch.version], `${sources}/torch`);
   const stamp = `${library}.stamp`;
   if (existsSync(library) && existsSync(stamp) && readFileSync(stamp, 'utf8') === hash) return library;
@@ -53,16 +53,28 @@ export async function buildCudaLibrary(release) {
   return library;
 }
 
+function libraryName(release) {
+  return `libflatmin_cuda_torch${release.torch.split('.').slice(0, 2).join('.')}.so`;
+}
+
 /** The kernels' objects for the GPU; the same for every torch release. */
 function kernelObjects(toolkit) {
   return compile('kernels', join(toolkit, 'bin', 'nvcc'), kernelFlags, `${sources}/kernels`, '.cu');
 }
 
+function twinObjects() {
+  return compile('twin', compiler, twinFlags, `${sources}/kernels`, '.cu');
+}
+
 function torchObjects(release, libtorch, toolkit) {
+  return compile(`torch-${release.torch}`, compiler, torchFlags(libtorch, toolkit), `${sources}/torch`, '.cpp');
+}
+
+/** For sources that use libtorch's headers and CUDA's. */
+function torchFlags(libtorch, toolkit) {
   const include = join(libtorch.root, 'include');
   const folders = [include, join(include, 'torch/csrc/api/include'), join(toolkit, 'include')];
-  const flags = [...hostFlags, ...folders.flatMap((folder) => ['-isystem', folder])];
-  return compile(`torch-${release.torch}`, compiler, flags, `${sources}/torch`, '.cpp');
+  return [...hostFlags, ...folders.flatMap((folder) => ['-isystem', folder])];
 }
 
 /** The program that runs every kernel beside its twin on a GPU; returns its path. */
@@ -72,12 +84,37 @@ export async function buildDeviceTest() {
   const objects = await all(
     // The longest first.
     kernelObjects(toolkit),
-    compile('twin', compiler, twinFlags, `${sources}/kernels`, '.cu'),
+    twinObjects(),
     compile('device-test', compiler, testFlags, `${sources}/tests`, '.cpp'),
   );
   const program = join(root, '.cache', 'cuda', 'kernels-on-device');
   run(compiler, ['-o', program, ...objects, ...cudart(toolkit), '-lpthread', '-ldl']);
   return program;
+}
+
+/** Sources of the emulated GPU that take the driver's place; the others become part of the CUDA library. */
+const emulatedDriver = ['absent', 'driver', 'memory', 'queue', 'runtime'];
+
+/**
+ * Builds the emulated GPU for a torch release; returns what a process needs to have it: the `driver` to preload, and the folder of a
+ * CUDA `library` for it.
+ */
+export async function buildEmulatedGpu(release) {
+  const libtorch = await requireLibtorch(release);
+  const toolkit = await cudaToolkit();
+  const [emulator, torch, twin] = await Promise.all([
+    compile(`emulator-${release.torch}`, compiler, torchFlags(libtorch, toolkit), `${sources}/emulator`, '.cpp'),
+    torchObjects(release, libtorch, toolkit),
+    twinObjects(),
+  ]);
+  const ofDriver = (object) => emulatedDriver.includes(basename(object, '.cpp.o'));
+  const folder = join(root, '.cache', 'cuda', 'emulated-gpu');
+  mkdirSync(folder, { recursive: true });
+  const driver = join(folder, 'libcuda.so.1');
+  run(compiler, ['-shared', '-s', '-o', driver, '-Wl,-soname,libcuda.so.1', ...emulator.filter(ofDriver)]);
+  const rest = emulator.filter((object) => !ofDriver(object));
+  link(join(folder, libraryName(release)), [...rest, ...torch, ...twin], toolkit);
+  return { driver, library: folder };
 }
 
 const all = async (...groups) => (await Promise.all(groups)).flat();

@@ -62,7 +62,7 @@ function load({ device: wanted = 'cpu', threads }: LoadOptions): Loaded {
   try {
     binding.load({
       ...(threads !== undefined && { threads }),
-      ...(device === 'cuda' && { cudaLibraries: dirname(files.addon) }),
+      ...(device === 'cuda' && { cudaLibraries: process.env.FLATMIN_CUDA_LIBRARIES || dirname(files.addon) }),
     });
   } catch (error) {
     throw fromNative(error);

@@ -1,0 +1,128 @@
+// Our kernels on the emulated GPU: each launch is queued, and runs as its twin.
+#include <cstdio>
+#include <cstdlib>
+#include <optional>
+#include <tuple>
+#include <type_traits>
+#include <vector>
+
+#include "../flatmin_cuda.h"
+#include "queue.h"
+
+namespace {
+
+// Structs that a launch reads on the host; everything else behind a pointer is device memory.
+template <class T>
+constexpr bool kOnHost = false;
+template <>
+constexpr bool kOnHost<flatmin_cut> = true;
+template <>
+constexpr bool kOnHost<flatmin_arenas> = true;
+template <>
+constexpr bool kOnHost<flatmin_blend> = true;
+template <>
+constexpr bool kOnHost<flatmin_scratch> = true;
+template <>
+constexpr bool kOnHost<flatmin_ball> = true;
+template <>
+constexpr bool kOnHost<flatmin_displacement> = true;
+template <>
+constexpr bool kOnHost<flatmin_sgd> = true;
+template <>
+constexpr bool kOnHost<flatmin_adam> = true;
+template <>
+constexpr bool kOnHost<flatmin_norm> = true;
+template <>
+constexpr bool kOnHost<flatmin_norm_backward> = true;
+template <>
+constexpr bool kOnHost<flatmin_cross_entropy> = true;
+template <>
+constexpr bool kOnHost<flatmin_draw> = true;
+template <>
+constexpr bool kOnHost<flatmin_images> = true;
+template <>
+constexpr bool kOnHost<flatmin_augment> = true;
+
+template <class T>
+struct Kept {
+  T value;
+  T get() const { return value; }
+};
+
+template <class T>
+  requires kOnHost<T>
+struct Kept<const T*> {
+  std::optional<T> value;
+  explicit Kept(const T* given) {
+    if (given != nullptr) value = *given;
+  }
+  const T* get() const { return value.has_value() ? &*value : nullptr; }
+};
+
+void check(int status) {
+  if (status == 0) return;
+  std::fprintf(stderr, "emulated GPU: a kernel failed: %s\n", flatmin_twin_kernels()->last_error());
+  std::abort();
+}
+
+thread_local cudaError_t failed = cudaSuccess;
+
+const char* message() { return cudaGetErrorString(failed); }
+
+int submit(void* stream, emulator::Work work) {
+  failed = emulator::enqueue(static_cast<cudaStream_t>(stream), std::move(work));
+  return failed == cudaSuccess ? 0 : 1;
+}
+
+template <auto Kernel>
+struct Queued;
+
+template <class... Arguments, int (*flatmin_kernels::*Kernel)(void*, Arguments...)>
+struct Queued<Kernel> {
+  static int call(void* stream, Arguments... arguments) {
+    return submit(stream, [kept = std::tuple<Kept<Arguments>...>(Kept<Arguments>{arguments}...)] {
+      const auto launch = [](const auto&... each) { return (flatmin_twin_kernels()->*Kernel)(nullptr, each.get()...); };
+      check(std::apply(launch, kept));
+    });
+  }
+};
+
+int write_table(void* stream, flatmin_source* table, int64_t count, const flatmin_source* entries) {
+  return submit(stream, [=, kept = std::vector<flatmin_source>(entries, entries + count)] {
+    check(flatmin_twin_kernels()->write_table(nullptr, table, count, kept.data()));
+  });
+}
+
+flatmin_kernels table() {
+  flatmin_kernels kernels = *flatmin_twin_kernels();
+  kernels.last_error = message;
+  kernels.write_table = write_table;
+#define QUEUED(name) kernels.name = Queued<&flatmin_kernels::name>::call
+  QUEUED(norms);
+  QUEUED(dual_norm);
+  QUEUED(correct_rounding);
+  QUEUED(perturb);
+  QUEUED(sgd);
+  QUEUED(adam);
+  QUEUED(restore);
+  QUEUED(assign);
+  QUEUED(translate);
+  QUEUED(products);
+  QUEUED(clip);
+  QUEUED(commit);
+  QUEUED(norm_forward);
+  QUEUED(norm_backward);
+  QUEUED(cross_entropy);
+  QUEUED(cross_entropy_backward);
+  QUEUED(draw);
+  QUEUED(augment);
+#undef QUEUED
+  return kernels;
+}
+
+}  // namespace
+
+const flatmin_kernels* flatmin_cuda_kernels(void) {
+  static const flatmin_kernels kernels = table();
+  return &kernels;
+}
