@@ -3,7 +3,7 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
-import { datasets, load, models, SGD, Trainer } from '../src/index.js';
+import { datasets, load, Model, models, SGD, Trainer } from '../src/index.js';
 import { hasNvidiaDriver } from '../src/native/driver.js';
 import { packageRoot } from '../src/native/paths.js';
 import { flatmin } from './support/cli.js';
@@ -35,6 +35,8 @@ describe('a device', () => {
     });
     expect(() => models.demo({ device: 'cuda:0' })).toThrow(expected);
     await expect(load({ device: 'cuda:0' })).rejects.toEqual(expected);
+    const script = Model.fromTorchScript('net.pt', { inputShape: [2, 4, 4], device: 'cuda:0' });
+    await expect(script).rejects.toEqual(expected);
     const trainer = new Trainer({
       ...{ model, optimizer: new SGD(model, { lr: 0.1 }), train: datasets.digits() },
       ...{ epochs: 1, maxSteps: 1, device: 'cuda:0' },

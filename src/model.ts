@@ -112,12 +112,13 @@ export class Model {
   /**
    * A TorchScript module (`torch.jit.script(net).save(path)` in PyTorch) as a model that every optimizer trains. It computes
    * logits [batch, classes] of images [batch, channels, height, width]. A TorchScript file is a program that runs: open
-   * only those you trust. It runs on the CPU.
+   * only those you trust.
    */
   static async fromTorchScript(path: string, options: TorchScriptOptions): Promise<Model> {
     const file = parseOptions(filePathSchema, path, 'Model.fromTorchScript path');
-    const { dtype, ...rest } = parseOptions(torchScriptSchema, options, 'Model.fromTorchScript');
-    return new Model(await call(() => loadNative().BindingModel.fromTorchScript(file, rest, dtype)));
+    const { dtype, device, ...rest } = parseOptions(torchScriptSchema, options, 'Model.fromTorchScript');
+    const place = settleDevice(device);
+    return new Model(await call(() => loadNative().BindingModel.fromTorchScript(file, rest, { dtype, device: place })));
   }
 
   /** What a file that `save` wrote says of its model; null for weights of other programs. */

@@ -226,7 +226,7 @@ export interface BindingModelStatic {
   create(spec: object, options: { dtype: string; seed: number; device: string }): BindingModel;
   load(path: string, options: { dtype?: string; device: string }): Promise<BindingModel>;
   specIn(path: string): object | null;
-  fromTorchScript(path: string, options: object, dtype: string): Promise<BindingModel>;
+  fromTorchScript(path: string, options: object, place: { dtype: string; device: string }): Promise<BindingModel>;
 }
 
 export interface BindingOptimizer {

@@ -206,6 +206,7 @@ export const torchScriptSchema = z.strictObject({
     .enum(['float32', 'float64'])
     .default('float32')
     .describe('Number type of parameters and images; a program fixes where it rounds, so bfloat16 is none'),
+  device: where,
   classNames: classNames.optional(),
   normalization: normalizationSchema.optional(),
 });

@@ -91,7 +91,9 @@ impl Model {
     pub fn twin(&self) -> Result<Self> {
         let mut twin = match &self.network {
             Network::Layers(_) => Self::without_values(self.spec.clone(), self.dtype())?,
-            Network::Script(script) => Self::from_module(script.module().copy()?, self.spec.clone(), self.dtype())?,
+            Network::Script(script) => {
+                Self::from_module(script.module().copy(Device::Cpu)?, self.spec.clone(), self.dtype())?
+            }
         };
         twin.to(self.engine())?;
         for position in 0..self.parameters.segments().len() {
@@ -124,6 +126,11 @@ impl Model {
             Network::Layers(nodes) => Some(nodes),
             Network::Script(_) => None,
         }
+    }
+
+    /// Whether a TorchScript module computes the logits: a program, whose code is not ours.
+    pub fn is_script(&self) -> bool {
+        self.script().is_some()
     }
 
     pub(crate) fn script(&self) -> Option<&Script> {
@@ -171,18 +178,18 @@ impl Model {
     /// Optimizers that were made for it serve no more.
     ///
     /// # Errors
-    /// `ERR_FLATMIN_DEVICE` for a TorchScript model on anything but the CPU; what libtorch answers if the device is not
-    /// there or has no room.
+    /// What libtorch answers if the device is not there or has no room.
     pub fn to(&mut self, engine: Engine) -> Result<()> {
         if engine == self.engine() {
             return Ok(());
         }
-        if self.script().is_some() && engine.device() != Device::Cpu {
-            let expected = "the CPU: constants inside a TorchScript module cannot be moved";
-            return Err(Error::device(format!("the model '{}'", self.spec.name), engine.device(), expected));
-        }
+        let module = self.script().map(|script| script.module().copy(engine.device())).transpose()?;
         self.parameters.to(engine)?;
-        self.buffers.to(engine.device(), self.parameters.dtype())
+        self.buffers.to(engine.device(), self.parameters.dtype())?;
+        if let (Network::Script(script), Some(module)) = (&mut self.network, module) {
+            script.adopt(module, &self.parameters)?;
+        }
+        Ok(())
     }
 
     /// As [`Self::to`].

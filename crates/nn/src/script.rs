@@ -225,6 +225,15 @@ impl Script {
         &self.module
     }
 
+    /// Lets another copy of the module compute, over the parameters as they lie now. Statistics hang in it from pass to pass.
+    pub fn adopt(&mut self, module: ScriptModule, parameters: &ParameterArena) -> Result<()> {
+        for (&place, &position) in self.parameters.iter().zip(&self.positions) {
+            module.set(place, &parameters.leaves()[position])?;
+        }
+        self.module = module;
+        Ok(())
+    }
+
     /// Logits. In training, random numbers (dropout) follow the mask seed, by way of torch's global generator.
     pub fn forward(&self, images: &Tensor, pass: Pass, buffers: &BufferArena) -> Result<Tensor> {
         self.module.train(pass != Pass::Eval)?;
@@ -253,7 +262,7 @@ impl Script {
                 (staged.mean.shallow_clone(), staged.variance.shallow_clone())
             }
             Pass::Train { statistics: Statistics::Ignore, .. } if !buffers.is_frozen(norm) => {
-                (copy_of(&committed.mean)?, copy_of(&committed.variance)?)
+                (committed.mean.f_alias_copy()?, committed.variance.f_alias_copy()?)
             }
             Pass::Train { .. } => {
                 self.module.evaluate_owner(places.mean)?;
@@ -264,14 +273,17 @@ impl Script {
         self.module.set(places.mean, &mean)?;
         self.module.set(places.variance, &variance)?;
         if let Some(place) = places.batches_tracked {
-            self.module.set(place, &Tensor::f_full([], buffers.batches_tracked(norm), (Kind::Int64, Device::Cpu))?)?;
+            // Filled on the device, which no pass waits for.
+            let count = Tensor::f_full([], buffers.batches_tracked(norm), (Kind::Int64, mean.device()))?;
+            self.module.set(place, &count)?;
         }
         Ok(())
     }
 
-    /// The module's file with the values of w and the committed statistics, uint8.
+    /// The module's file with the values of w and the committed statistics, uint8. All of it lies on the CPU, so that it opens on
+    /// any machine.
     pub fn bytes(&self, parameters: &ParameterArena, buffers: &BufferArena) -> Result<Tensor> {
-        let copy = self.module.copy()?;
+        let copy = self.module.copy(Device::Cpu)?;
         for (&place, &position) in self.parameters.iter().zip(&self.positions) {
             let value = parameters.read(position)?.f_set_requires_grad(parameters.is_trainable(position))?;
             copy.set(place, &value)?;

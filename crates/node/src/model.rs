@@ -77,18 +77,22 @@ impl BindingModel {
     /// A TorchScript module as a model.
     #[napi(
         ts_args_type = "path: string, options: { inputShape: [number, number, number], numClasses?: number, \
-                        name?: string, classNames?: string[], normalization?: { mean: number[], std: number[] } }, dtype: string",
+                        name?: string, classNames?: string[], normalization?: { mean: number[], std: number[] } }, \
+                        place: { dtype: string, device: string }",
         ts_return_type = "Promise<BindingModel>"
     )]
     pub fn from_torch_script(
         env: &Env,
         path: String,
         options: Value,
-        dtype: Value,
+        place: Value,
     ) -> napi::Result<PromiseRaw<'_, Self>> {
         let options: ScriptOptions = self::options("fromTorchScript", options)?;
-        let dtype: Dtype = self::options("dtype", dtype)?;
-        compute::promise(env, move || Self::new(Model::from_torch_script(path.as_ref(), options, dtype).or_throw()?))
+        let LoadOptions { dtype, device } = self::options("fromTorchScript", place)?;
+        compute::promise(env, move || {
+            let model = Model::from_torch_script(path.as_ref(), options, dtype.unwrap_or_default());
+            Self::new(model.and_then(|model| model.moved(device)).or_throw()?)
+        })
     }
 
     #[napi(getter, ts_return_type = "object")]

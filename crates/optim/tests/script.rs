@@ -6,8 +6,9 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::{asam, bits, optimizer, sgd, state, variants};
-use flatmin_nn::{Dtype, Model, ModelSpec, Pass, ScriptOptions, Statistics};
+use flatmin_nn::{Dtype, Engine, Model, ModelSpec, Pass, ScriptOptions, Statistics};
 use flatmin_optim::{Averaging, Loss, StepOptions, Target, train_step};
+use flatmin_torch_ext::cuda::Place;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
@@ -197,6 +198,79 @@ fn trained_modules_are_saved_as_modules_and_as_weights() {
     layers.load_weights(&weights, true).unwrap();
     assert_eq!(state(&layers), state(&model));
     assert_eq!(Model::spec_in(&weights).unwrap(), None);
+}
+
+/// Going to one of them, a model is read anew, constants and all, and put over other arenas: as for a GPU.
+fn engines() -> [Engine; 2] {
+    [Engine::Torch(Device::Cpu), Engine::Cuda(Place::twin())]
+}
+
+/// What two training passes leave, to the bit: gradients, None where there is none; then logits, parameters and statistics.
+fn traces(mut model: Model) -> Vec<Option<Vec<u64>>> {
+    for seed in [7, 8] {
+        let (images, target) = batch(seed);
+        let pass = Pass::Train { statistics: Statistics::Stage, mask_seed: seed as u64 };
+        let logits = model.forward(&images, pass).unwrap();
+        Loss::default().apply(&logits, &target).unwrap().backward();
+        model.commit_statistics();
+    }
+    let logits = bits(&model.forward(&batch(9).0, Pass::Eval).unwrap());
+    let values = state(&model).into_iter().map(|(_, values)| values);
+    let gradients = model.parameters().gradients().unwrap();
+    let gradients = gradients.tensors().iter().map(|gradient| gradient.as_ref().map(bits));
+    gradients.chain([logits].into_iter().chain(values).map(Some)).collect()
+}
+
+#[test]
+fn a_model_that_has_moved_computes_the_same() {
+    for (name, frozen) in [("small-script.pt", 0), ("dropout-script.pt", 0), ("constant-script.pt", 1)] {
+        let stayed = traces(script(name));
+        assert_eq!(stayed.iter().filter(|trace| trace.is_none()).count(), frozen);
+        for engine in engines() {
+            let moved = || script(name).moved(engine).unwrap();
+            assert_eq!(moved().engine(), engine);
+            assert_eq!(traces(moved()), stayed, "{name} on {engine:?}");
+            assert_eq!(traces(moved().moved(Engine::Cpu).unwrap()), stayed, "{name} back from {engine:?}");
+        }
+    }
+}
+
+#[test]
+fn engines_step_it_alike() {
+    for name in ["small-script.pt", "constant-script.pt"] {
+        for sharpness in [Value::Null, asam(0.5), json!({ "rho": 0.2, "masks": "fresh" })] {
+            let mut own = script(name);
+            train(&mut own, sharpness.clone(), 4);
+            for engine in engines() {
+                let mut other = script(name).moved(engine).unwrap();
+                train(&mut other, sharpness.clone(), 4);
+                assert_close(&other, &own, name);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_model_that_has_moved_is_averaged_and_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("moved.pt");
+    for engine in engines() {
+        let mut model = script("constant-script.pt").moved(engine).unwrap();
+        train(&mut model, asam(0.5), 2);
+        let config = serde_json::from_value(json!({ "type": "ema", "decay": 0.5 })).unwrap();
+        let mut average = Averaging::new(config, &model).unwrap();
+        average.update(&model).unwrap();
+        average.sync().unwrap();
+        model.save(&path).unwrap();
+        let opened = Model::from_torch_script(&path, options(), Dtype::Float64).unwrap();
+        assert_eq!(opened.frozen(), ["fc.bias"]);
+        let averaged = average.model().unwrap();
+        assert_eq!(averaged.engine(), engine);
+        let (images, _) = batch(5);
+        let answer = |model: &Model| (state(model), bits(&model.forward(&images, Pass::Eval).unwrap()));
+        assert_eq!(answer(averaged), answer(&model));
+        assert_eq!(answer(&opened), answer(&model));
+    }
 }
 
 #[test]

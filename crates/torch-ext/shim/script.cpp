@@ -52,8 +52,14 @@ char* flatmin_script_load(const char* path, void** out) {
   return flatmin::guarded([&] { *out = new Script(torch::jit::load(path, at::kCPU)); });
 }
 
-char* flatmin_script_copy(void* script, void** out) {
-  return flatmin::guarded([&] { *out = new Script(script_of(script)->root.deepcopy()); });
+char* flatmin_script_copy(void* script, int32_t gpu, void** out) {
+  return flatmin::guarded([&] {
+    const auto device = gpu < 0 ? at::Device(at::kCPU) : at::Device(at::kCUDA, static_cast<at::DeviceIndex>(gpu));
+    // By way of a file in memory: reading one is the only way to bring the constants of the code to a device.
+    std::stringstream file;
+    script_of(script)->root.save(file);
+    *out = new Script(torch::jit::load(file, device));
+  });
 }
 
 char* flatmin_script_bytes(void* script, at::Tensor** out) {

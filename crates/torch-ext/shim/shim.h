@@ -92,7 +92,8 @@ const char* flatmin_torch_version(void);
 // script.cpp
 // A place is a parameter or buffer of a module; the caller keeps within flatmin_script_count.
 char* flatmin_script_load(const char* path, void** out);
-char* flatmin_script_copy(void* script, void** out);
+// `gpu` is the number of one, negative for the CPU.
+char* flatmin_script_copy(void* script, int32_t gpu, void** out);
 char* flatmin_script_bytes(void* script, at::Tensor** out);
 void flatmin_script_free(void* script);
 int64_t flatmin_script_count(void* script);

@@ -118,7 +118,7 @@ unsafe extern "C" {
     pub fn flatmin_torch_version() -> *const c_char;
 
     pub fn flatmin_script_load(path: *const c_char, out: *mut *mut c_void) -> *mut c_char;
-    pub fn flatmin_script_copy(script: *mut c_void, out: *mut *mut c_void) -> *mut c_char;
+    pub fn flatmin_script_copy(script: *mut c_void, gpu: i32, out: *mut *mut c_void) -> *mut c_char;
     pub fn flatmin_script_bytes(script: *mut c_void, out: *mut *mut C_tensor) -> *mut c_char;
     pub fn flatmin_script_free(script: *mut c_void);
     pub fn flatmin_script_count(script: *mut c_void) -> i64;

@@ -4,7 +4,7 @@
 use std::ffi::{CStr, CString, c_void};
 use std::path::Path;
 
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use crate::error::{Error, Result, check};
 use crate::ffi;
@@ -34,17 +34,19 @@ impl ScriptModule {
         Ok(Self(raw))
     }
 
-    /// The same code over copies of the tensors.
+    /// The same code over copies of all tensors on a device, the constants of the code included. What the code makes on a device
+    /// that it names is still made there.
     ///
     /// # Errors
-    /// If there is no memory.
-    pub fn copy(&self) -> Result<Self> {
+    /// If the device is not there or has no room.
+    pub fn copy(&self, device: Device) -> Result<Self> {
+        let gpu = if let Device::Cuda(index) = device { index as i32 } else { -1 };
         let mut raw = std::ptr::null_mut();
-        check(unsafe { ffi::flatmin_script_copy(self.0, &mut raw) })?;
+        check(unsafe { ffi::flatmin_script_copy(self.0, gpu, &mut raw) })?;
         Ok(Self(raw))
     }
 
-    /// The module as a file would hold it, uint8.
+    /// The module as a file would hold it, uint8. The file names the devices of its tensors.
     ///
     /// # Errors
     /// If there is no memory.

@@ -21,7 +21,7 @@ use crate::loss::{Loss, Target};
 use crate::optimizer::{Optimizer, Phase};
 use crate::rounding::{self, Rounding};
 use crate::sam::Plan;
-use crate::step::{PassOutcome, Share, StepOptions, StepOutcome, queue_pass};
+use crate::step::{PassNumber, PassOutcome, Share, StepOptions, StepOutcome, masks, pass_seed, queue_pass};
 pub(crate) use memory::DeviceStep;
 use memory::Memory;
 pub use recording::Recorded;
@@ -32,6 +32,14 @@ pub(crate) struct Job<'a> {
     pub target: &'a Target,
     pub loss: &'a Loss,
     pub options: StepOptions,
+}
+
+impl Job<'_> {
+    /// Of both passes.
+    fn mask_seeds(&self, optimizer: &Optimizer) -> [u64; 2] {
+        let ascents = optimizer.sharpness().map_or(0, |sharpness| masks(sharpness, 1));
+        [0, ascents].map(|ascents| pass_seed(self.options.mask_seed, PassNumber(ascents)))
+    }
 }
 
 impl Optimizer {
@@ -119,10 +127,12 @@ fn addresses(model: &Model) -> [usize; 5] {
 /// Queues the passes and the update. Nothing in it waits for the device, and its options lie where `memory` has them: so it can be
 /// recorded.
 fn queue(memory: &Memory, optimizer: &mut Optimizer, model: &mut Model, job: &Job<'_>, plan: Plan) -> Result<Traces> {
-    let sharpness = optimizer.sharpness().cloned();
+    let (sharpness, seeds) = (optimizer.sharpness().cloned(), job.mask_seeds(optimizer));
     let pass = |model: &Model, number: i64, inputs: Option<&[usize]>| -> Result<()> {
-        let (seed, share) = (memory.mask_seed(number)?, Share { weight: 1.0, inputs });
-        let (loss, correct) = queue_pass(model, job.images, job.target, job.loss, Seed::Memory(&seed), share)?;
+        let (in_memory, share) = (memory.mask_seed(number)?, Share { weight: 1.0, inputs });
+        // The host seeds what a program draws from, and is not to wait for the device to know with what.
+        let seed = if model.is_script() { Seed::Value(seeds[number as usize]) } else { Seed::Memory(&in_memory) };
+        let (loss, correct) = queue_pass(model, job.images, job.target, job.loss, seed, share)?;
         memory.note(2 * number, &loss)?;
         memory.note(2 * number + 1, &correct)
     };

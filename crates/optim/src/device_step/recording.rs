@@ -20,7 +20,6 @@ use crate::error::Result;
 use crate::loss::{Loss, Target};
 use crate::optimizer::Optimizer;
 use crate::sam::Plan;
-use crate::step::{PassNumber, masks, pass_seed};
 
 /// Steps of a kind before it is recorded.
 const WARM_UP: u32 = 3;
@@ -88,7 +87,7 @@ impl Recorder {
         plan: Plan,
     ) -> Result<Traces> {
         if self.refused.is_none() {
-            self.refused = obstacle(job.loss).map(str::to_owned);
+            self.refused = obstacle(model, job.loss).map(str::to_owned);
         }
         if self.refused.is_some() {
             return queue(memory, optimizer, model, job, plan);
@@ -158,8 +157,7 @@ impl DeviceStep {
         job: &Job<'_>,
         plan: Plan,
     ) -> Result<Traces> {
-        let ascents = optimizer.sharpness().map_or(0, |sharpness| masks(sharpness, 1));
-        let seeds = [0, ascents].map(|ascents| pass_seed(job.options.mask_seed, PassNumber(ascents)));
+        let seeds = job.mask_seeds(optimizer);
         let Self { memory, recorder } = self;
         let Some(recorder) = recorder else {
             memory.begin(optimizer, model, seeds)?;
@@ -236,7 +234,12 @@ impl Kind {
 }
 
 /// What keeps steps from being recorded.
-fn obstacle(loss: &Loss) -> Option<&'static str> {
+fn obstacle(model: &Model, loss: &Loss) -> Option<&'static str> {
+    if model.is_script() {
+        return Some(
+            "the model is a TorchScript program: what it draws, counts and decides on the CPU would stay as recorded",
+        );
+    }
     loss.has_class_weights().then_some("the loss has class weights, which lie on the CPU")
 }
 
@@ -286,6 +289,19 @@ mod tests {
             model.freeze(&["*.running_*"]).unwrap();
             assert!(before != kind(model, optimizer, job));
         });
+    }
+
+    #[test]
+    fn steps_with_class_weights_and_those_of_programs_are_not_recorded() {
+        with_step(|model, _, job| {
+            assert_eq!(obstacle(model, job.loss), None);
+            let weighted = Loss::CrossEntropy { label_smoothing: 0.0, class_weights: Some(vec![1.0; 10]) };
+            assert!(obstacle(model, &weighted).unwrap().contains("class weights"));
+        });
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../__test__/fixtures/small-script.pt");
+        let options = serde_json::from_value(json!({ "inputShape": [2, 4, 4] })).unwrap();
+        let program = Model::from_torch_script(file.as_ref(), options, Dtype::Float32).unwrap();
+        assert!(obstacle(&program, &Loss::default()).unwrap().contains("TorchScript"));
     }
 
     #[test]
