@@ -24,8 +24,9 @@ import {
   type TrainerOptions,
 } from '../src/index.js';
 import { packageRoot } from '../src/native/paths.js';
+import { uniform } from './goldens/formula.js';
 import { temporaryFolder } from './support/folder.js';
-import { weightsOf } from './support.js';
+import { expectClose, weightsOf } from './support.js';
 
 const device = process.env.FLATMIN_TEST_DEVICE as 'cuda' | undefined;
 const emulated = process.env.FLATMIN_EMULATED_GPUS !== undefined;
@@ -145,6 +146,25 @@ describe.skipIf(device === undefined)('training on a GPU ends where the CPU does
     const [found, expected] = [await losses('cuda'), await losses('cpu')];
     for (const [index, loss] of expected.entries())
       expect(Math.abs((found[index] as number) / loss - 1)).toBeLessThan(0.01);
+  });
+
+  it('with a TorchScript model, which may then be saved for any device', async () => {
+    const images = (step: number) => Tensor.from(uniform(`images ${step}`, 8 * 32), [8, 2, 4, 4], { dtype: 'float64' });
+    const labels = [0, 1, 0, 1, 0, 1, 0, 1];
+    const steps = async (where: 'cpu' | 'cuda') => {
+      const open = (file: string, device: 'cpu' | 'cuda') =>
+        Model.fromTorchScript(file, { inputShape: [2, 4, 4], dtype: 'float64', device });
+      const model = await open(join(packageRoot, '__test__/fixtures/small-script.pt'), where);
+      const optimizer = asam(sgd(model));
+      for (let step = 0; step < 5; step++) await optimizer.step({ images: images(step), labels });
+      const weights = await weightsOf(model);
+      const saved = join(folder, `${where}.pt`);
+      await model.save(saved);
+      expect(await weightsOf(await open(saved, 'cpu'))).toEqual(weights);
+      return weights;
+    };
+    const [found, expected] = [await steps('cuda'), await steps('cpu')];
+    for (const [name, values] of Object.entries(expected)) expectClose(found[name] ?? [], values);
   });
 
   it("goes on from a checkpoint, its own bit for bit and the CPU's closely", async () => {

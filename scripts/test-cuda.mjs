@@ -91,6 +91,7 @@ const testsOnGpu = [
   'optimizer',
   'run',
   'tensorboard',
+  'torch-script',
   'trainer',
   'training-options',
   'variants',
