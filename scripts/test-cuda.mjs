@@ -5,14 +5,14 @@
 //   the twins             every kernel, compiled for the CPU, against torch-ext's CPU kernels and libtorch's operations
 //   the real libtorch     the library opens beside libtorch_cuda, every symbol found, and says what is there
 //   an emulated GPU       training, measures and every optimizer, by libtorch_cuda's own allocator, streams and graphs
-//   a GPU, where one is   every kernel against its twin
+//   a GPU, where one is   every kernel against its twin, and training against the CPU's
 
 import { spawnSync } from 'node:child_process';
 import { dirname, join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { ensureLibtorch, ensureReady } from './bootstrap.mjs';
 import { importDist, root, run, say } from './lib/base.mjs';
 import { buildCudaLibrary, buildDeviceTest, buildEmulatedGpu } from './lib/cuda-library.mjs';
+import { cudaLibtorch, emulated } from './lib/emulated-gpu.mjs';
 import { architectures } from './lib/fatbin.mjs';
 import { buildEnvironment } from './lib/libtorch.mjs';
 import { cudaToolkit } from './lib/toolkit.mjs';
@@ -56,14 +56,6 @@ function checkArchitectures(library) {
   if (missing.length > 0) throw new Error(`${library} lacks code for ${missing.join(', ')}`);
 }
 
-/** The libraries of the full CUDA libtorch. */
-async function cudaLibtorch() {
-  const { setUp } = await importDist('native/setup/index.js');
-  const note = (line) => say(`libtorch: ${line}`);
-  const { path } = await setUp({ device: 'cuda' }, { note, progress: () => {} });
-  return join(path, 'lib');
-}
-
 /** The tests of `cuda` modules, with those that open the library. The crates are those that CI tests, so that none is compiled anew. */
 async function cargoTests(library, cuda) {
   const environment = await buildEnvironment();
@@ -98,20 +90,14 @@ const testsOnGpu = [
   'weights',
 ];
 
-function onEmulatedGpu({ driver, library }) {
-  const sign = pathToFileURL(join(root, '__test__', 'support', 'emulated-driver.mjs'));
-  const env = {
-    ...process.env,
-    LD_PRELOAD: driver,
-    NODE_OPTIONS: `--import ${sign}`,
-    FLATMIN_CUDA_LIBRARIES: library,
-    FLATMIN_EMULATED_GPUS: '1',
-    FLATMIN_TEST_DEVICE: 'cuda',
-    // More threads compute than there are cores: those of a pass, and those of autograd.
-    OMP_WAIT_POLICY: 'passive',
-  };
-  const files = testsOnGpu.map((name) => `__test__/${name}.test.ts`);
-  run(process.execPath, [join(root, 'node_modules', 'vitest', 'vitest.mjs'), 'run', ...files], env);
+function onEmulatedGpu(gpu) {
+  vitest(testsOnGpu, emulated(gpu));
+}
+
+function vitest(names, env) {
+  const files = names.map((name) => `__test__/${name}.test.ts`);
+  const program = join(root, 'node_modules', 'vitest', 'vitest.mjs');
+  run(process.execPath, [program, 'run', ...files], { ...env, FLATMIN_TEST_DEVICE: 'cuda' });
 }
 
 async function onDevice(program) {
@@ -122,6 +108,7 @@ async function onDevice(program) {
   }
   const env = { ...process.env, LD_LIBRARY_PATH: join(await cudaToolkit(), 'lib') };
   run(program, [], env);
+  vitest(['gpu'], process.env);
   const sanitizer = ['compute-sanitizer', '/usr/local/cuda/bin/compute-sanitizer'].find(answers);
   if (sanitizer === undefined) {
     say('compute-sanitizer was not found; the kernels ran without it');

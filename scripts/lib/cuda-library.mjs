@@ -27,7 +27,15 @@ const inRegisters = ['-Xptxas', '-warn-lmem-usage,-warn-spills,-Werror'];
 /** Products and sums stay apart: the twin then rounds as the GPU does, and memory is what these kernels wait for. */
 const kernelFlags = [...common, '--fmad=false', ...code, ...inRegisters, '-Xcompiler', '-fPIC,-fvisibility=hidden'];
 const twinFlags = [...common, '-xc++', '-ffp-contract=off', '-fPIC', '-fvisibility=hidden'];
-const hostFlags = [...common, '-fPIC', '-fvisibility=hidden', '-Wall', '-Wextra', '-Wno-unused-parameter'];
+const hostFlags = [
+  ...common,
+  '-fPIC',
+  '-fvisibility=hidden',
+  '-Wall',
+  '-Wextra',
+  '-Wno-unused-parameter',
+  '-Wno-stringop-overflow',
+];
 
 /** What the library needs of torch; stubs of the same names stand in for them when it is linked. */
 const needed = ['libtorch_cuda.so', 'libc10_cuda.so', 'libtorch_cpu.so', 'libc10.so'];

@@ -5,7 +5,7 @@
 //!
 //! All recordings of an optimizer take their memory from one pool: a step's results lie outside of it, and steps follow one another.
 //!
-//! Not run on a GPU yet: without one there is nothing to record with.
+//! Tests of it are those of the TypeScript side on an emulated GPU (docs/cuda.md): without one there is nothing to record with.
 
 use std::collections::HashMap;
 use std::thread::{self, ThreadId};

@@ -70,7 +70,7 @@ thread_local cudaError_t failed = cudaSuccess;
 const char* message() { return cudaGetErrorString(failed); }
 
 int submit(void* stream, emulator::Work work) {
-  failed = emulator::enqueue(static_cast<cudaStream_t>(stream), std::move(work));
+  failed = emulator::launch(static_cast<cudaStream_t>(stream), std::move(work));
   return failed == cudaSuccess ? 0 : 1;
 }
 

@@ -84,7 +84,7 @@ std::optional<size_t> written_argument(const c10::FunctionSchema& schema, const 
 
 void queue(emulator::Work work) {
   const auto stream = c10::cuda::getCurrentCUDAStream().stream();
-  C10_CUDA_CHECK(emulator::enqueue(stream, [work = std::move(work)] {
+  C10_CUDA_CHECK(emulator::launch(stream, [work = std::move(work)] {
     try {
       work();
     } catch (const std::exception& error) {

@@ -1,5 +1,6 @@
 #include "queue.h"
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
@@ -15,7 +16,11 @@
 namespace emulator {
 namespace {
 
+using Clock = std::chrono::steady_clock;
 using Works = std::shared_ptr<const std::vector<Work>>;
+
+thread_local cudaStreamCaptureMode thread_mode = cudaStreamCaptureModeGlobal;
+thread_local int thread_device = 0;
 
 struct Capture {
   unsigned long long id;
@@ -29,6 +34,7 @@ struct Capture {
 };
 
 struct Stream {
+  int device = thread_device;
   std::deque<Work> queue;
   size_t queued = 0;
   size_t done = 0;
@@ -36,9 +42,11 @@ struct Stream {
 };
 
 struct Event {
+  int device = thread_device;
   // Where its stream stood; or, in a capture, how much of the stream's part came before.
   std::shared_ptr<Stream> stream;
   size_t position = 0;
+  std::shared_ptr<Clock::time_point> reached;
   std::weak_ptr<Capture> capture;
   cudaStream_t captured_in = nullptr;
   bool captured = false;
@@ -60,7 +68,8 @@ struct Kept {
 
 struct State {
   std::recursive_mutex lock;
-  std::unordered_map<cudaStream_t, std::shared_ptr<Stream>> streams{{nullptr, std::make_shared<Stream>()}};
+  std::unordered_map<cudaStream_t, std::shared_ptr<Stream>> streams;
+  std::map<int, std::shared_ptr<Stream>> null_streams;
   std::vector<std::shared_ptr<Capture>> captures;
   unsigned long long next_id = 1;
 };
@@ -70,9 +79,12 @@ State& state() {
   return state;
 }
 
-thread_local cudaStreamCaptureMode thread_mode = cudaStreamCaptureModeGlobal;
-
 std::shared_ptr<Stream> find(cudaStream_t stream) {
+  if (stream == nullptr) {
+    auto& own = state().null_streams[thread_device];
+    if (own == nullptr) own = std::make_shared<Stream>();
+    return own;
+  }
   const auto found = state().streams.find(stream);
   return found == state().streams.end() ? nullptr : found->second;
 }
@@ -111,6 +123,10 @@ Counts& counts() {
 
 std::recursive_mutex& lock() { return state().lock; }
 
+int current_device() { return thread_device; }
+
+void set_device(int device) { thread_device = device; }
+
 cudaError_t stream_create(cudaStream_t* stream) {
   auto made = std::make_shared<Stream>();
   *stream = reinterpret_cast<cudaStream_t>(made.get());
@@ -121,6 +137,7 @@ cudaError_t stream_create(cudaStream_t* stream) {
 cudaError_t stream_destroy(cudaStream_t stream) {
   const auto found = find(stream);
   if (found == nullptr || stream == nullptr) return cudaErrorInvalidResourceHandle;
+  const Access access;
   run(*found, found->queued);
   state().streams.erase(stream);
   return cudaSuccess;
@@ -144,6 +161,13 @@ cudaError_t enqueue(cudaStream_t stream, Work work) {
   return cudaSuccess;
 }
 
+cudaError_t launch(cudaStream_t stream, Work work) {
+  const std::lock_guard guard(lock());
+  const auto found = find(stream);
+  if (found == nullptr || found->device != thread_device) return cudaErrorInvalidResourceHandle;
+  return enqueue(stream, std::move(work));
+}
+
 cudaError_t synchronize(cudaStream_t stream) {
   const auto found = find(stream);
   if (found == nullptr) return cudaErrorInvalidResourceHandle;
@@ -155,6 +179,7 @@ cudaError_t synchronize(cudaStream_t stream) {
 cudaError_t synchronize_device() {
   if (const cudaError_t error = allowed(); error != cudaSuccess) return error;
   for (const auto& [handle, stream] : state().streams) wait(*stream, stream->queued);
+  for (const auto& [device, stream] : state().null_streams) wait(*stream, stream->queued);
   return cudaSuccess;
 }
 
@@ -179,13 +204,17 @@ cudaError_t event_destroy(cudaEvent_t event) {
 
 cudaError_t event_record(cudaEvent_t event, cudaStream_t stream) {
   const auto found = find(stream);
-  if (found == nullptr) return cudaErrorInvalidResourceHandle;
   Event& own = event_of(event);
+  if (found == nullptr || found->device != own.device) return cudaErrorInvalidResourceHandle;
   own.stream = found;
   own.captured = found->capture != nullptr;
   own.capture = found->capture;
   own.captured_in = stream;
-  own.position = own.captured ? found->capture->unjoined[stream] : found->queued;
+  own.position = own.captured ? found->capture->unjoined[stream] : found->queued + 1;
+  if (own.captured) return cudaSuccess;
+  own.reached = std::make_shared<Clock::time_point>();
+  found->queue.push_back([reached = own.reached] { *reached = Clock::now(); });
+  ++found->queued;
   return cudaSuccess;
 }
 
@@ -225,6 +254,13 @@ cudaError_t event_query(cudaEvent_t event) {
   if (own.captured) return cudaErrorCapturedEvent;
   if (own.stream == nullptr || own.stream->done >= own.position) return cudaSuccess;
   return cudaErrorNotReady;
+}
+
+cudaError_t event_elapsed(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
+  for (const cudaEvent_t event : {start, end})
+    if (event_of(event).reached == nullptr) return cudaErrorInvalidResourceHandle;
+  *milliseconds = std::chrono::duration<float, std::milli>(*event_of(end).reached - *event_of(start).reached).count();
+  return cudaSuccess;
 }
 
 cudaError_t capture_begin(cudaStream_t stream, cudaStreamCaptureMode mode) {

@@ -26,10 +26,16 @@ Counts& counts();
 // Held by every call of the runtime, and while work runs.
 std::recursive_mutex& lock();
 
+// This thread's device. What is made belongs to it, and work is launched on its streams alone; the null stream is its own.
+int current_device();
+void set_device(int device);
+
 cudaError_t stream_create(cudaStream_t* stream);
 cudaError_t stream_destroy(cudaStream_t stream);
 // Runs at last, or is part of the graph that the stream is captured into.
-__attribute__((visibility("default"))) cudaError_t enqueue(cudaStream_t stream, Work work);
+cudaError_t enqueue(cudaStream_t stream, Work work);
+// For kernels and operations: on a stream of the current device.
+__attribute__((visibility("default"))) cudaError_t launch(cudaStream_t stream, Work work);
 cudaError_t synchronize(cudaStream_t stream);
 // All streams.
 cudaError_t synchronize_device();
@@ -42,6 +48,7 @@ cudaError_t event_record(cudaEvent_t event, cudaStream_t stream);
 cudaError_t event_wait(cudaStream_t stream, cudaEvent_t event);
 cudaError_t event_synchronize(cudaEvent_t event);
 cudaError_t event_query(cudaEvent_t event);
+cudaError_t event_elapsed(float* milliseconds, cudaEvent_t start, cudaEvent_t end);
 
 cudaError_t capture_begin(cudaStream_t stream, cudaStreamCaptureMode mode);
 cudaError_t capture_end(cudaStream_t stream, cudaGraph_t* graph);

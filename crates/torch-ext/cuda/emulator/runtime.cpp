@@ -23,7 +23,6 @@ using namespace emulator;
 namespace {
 
 thread_local cudaError_t last_error = cudaSuccess;
-thread_local int current_device = 0;
 
 // Several, so that the second can be asked for; they share one memory.
 int device_total() {
@@ -99,13 +98,13 @@ EMULATED cudaError_t cudaGetDeviceCount(int* count) {
 }
 
 EMULATED cudaError_t cudaGetDevice(int* device) {
-  *device = current_device;
+  *device = current_device();
   return cudaSuccess;
 }
 
 EMULATED cudaError_t cudaSetDevice(int device) {
   if (device < 0 || device >= device_total()) return answer(cudaErrorInvalidDevice);
-  current_device = device;
+  set_device(device);
   return cudaSuccess;
 }
 
@@ -233,7 +232,7 @@ EMULATED cudaError_t cudaHostUnregister(void* address) {
 
 EMULATED cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* address) {
   *attributes = cudaPointerAttributes{};
-  attributes->device = current_device;
+  attributes->device = current_device();
   attributes->type = is_on_device(address) ? cudaMemoryTypeDevice
                      : is_pinned(address)  ? cudaMemoryTypeHost
                                            : cudaMemoryTypeUnregistered;
@@ -323,9 +322,8 @@ EMULATED cudaError_t cudaEventQuery(cudaEvent_t event) {
   return locked([&] { return event_query(event); });
 }
 
-EMULATED cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t, cudaEvent_t) {
-  *milliseconds = 0;
-  return cudaSuccess;
+EMULATED cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
+  return locked([&] { return event_elapsed(milliseconds, start, end); });
 }
 
 // Captures and graphs.
