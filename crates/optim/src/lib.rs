@@ -4,6 +4,7 @@ mod adam;
 mod ascent;
 mod averaging;
 mod base;
+mod class_weights;
 mod combine;
 mod config;
 mod device_step;
@@ -23,6 +24,7 @@ mod state;
 mod step;
 
 pub use averaging::{AverageConfig, AverageCount, AverageStatistics, Averaging};
+pub use class_weights::ClassWeights;
 pub use config::{
     Adaptive, BallConfig, BaseConfig, BatchNormPolicy, Clip, Decay, GroupConfig, MaskBy, Masks, MetricsFrom,
     OptimizerConfig, PNorm, Perturb, Reduction, Restore, Scale, SharpnessConfig, Variant,

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Reduction, Tensor};
 
+use crate::class_weights::ClassWeights;
 use crate::error::{Error, Result};
 
 /// What the logits are held against: class indices `[batch]` (int64) or values for each class `[batch, classes]`.
@@ -22,7 +23,7 @@ pub enum Loss {
         /// One weight a class, as torch's `weight`: the mean over class indices is divided by the sum of their weights,
         /// that over distributions by the batch.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        class_weights: Option<Vec<f64>>,
+        class_weights: Option<ClassWeights>,
     },
     /// `-w_c t_c (1 - p_c)^gamma log p_c` summed over classes, p = softmax(logits), mean over the batch (Lin 2017,
     /// equation 5 for one class a sample; w is its alpha).
@@ -30,7 +31,7 @@ pub enum Loss {
         #[serde(default = "default_gamma")]
         gamma: f64,
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        class_weights: Option<Vec<f64>>,
+        class_weights: Option<ClassWeights>,
     },
     /// Binary cross-entropy of each logit, mean over batch and classes.
     Bce,
@@ -65,7 +66,7 @@ impl Loss {
                 wrong("gamma", gamma, "a finite number of at least 0")
             }
             _ => match self.class_weights() {
-                Some(weights) if !are_weights(weights) => {
+                Some(weights) if !are_weights(weights.values()) => {
                     let expected = "one finite number of at least 0 for each class, not all 0";
                     wrong("classWeights", &format!("{weights:?}"), expected)
                 }
@@ -78,9 +79,9 @@ impl Loss {
     /// `ERR_FLATMIN_OPTION` if there are class weights and not one for each class.
     pub fn check_classes(&self, classes: i64) -> Result<()> {
         match self.class_weights() {
-            Some(weights) if weights.len() as i64 != classes => Err(Error::Option {
+            Some(weights) if weights.values().len() as i64 != classes => Err(Error::Option {
                 option: "loss.classWeights".into(),
-                found: format!("a list of {}", weights.len()),
+                found: format!("a list of {}", weights.values().len()),
                 expected: format!("a list of {classes}, one weight for each class of the model"),
             }),
             _ => Ok(()),
@@ -92,9 +93,14 @@ impl Loss {
         self.class_weights().is_some()
     }
 
-    fn class_weights(&self) -> Option<&[f64]> {
+    /// Makes what the loss needs on a device ahead, for logits of this dtype: it then copies nothing there.
+    pub(crate) fn bring(&self, device: Device, kind: Kind) -> Result<()> {
+        self.weights(device, kind).map(drop)
+    }
+
+    fn class_weights(&self) -> Option<&ClassWeights> {
         match self {
-            Self::CrossEntropy { class_weights, .. } | Self::Focal { class_weights, .. } => class_weights.as_deref(),
+            Self::CrossEntropy { class_weights, .. } | Self::Focal { class_weights, .. } => class_weights.as_ref(),
             Self::Bce | Self::Mse | Self::Kl => None,
         }
     }
@@ -113,7 +119,7 @@ impl Loss {
     /// # Errors
     /// If libtorch fails.
     pub fn mean(&self, losses: &Tensor, target: &Target) -> Result<Tensor> {
-        match (self, self.weights_like(losses)?, target) {
+        match (self, self.weights(losses.device(), losses.kind())?, target) {
             (Self::CrossEntropy { .. }, Some(weights), Target::Classes(labels)) => {
                 let of_labels = weights.f_index_select(0, labels)?;
                 Ok(losses.f_sum(losses.kind())?.f_div(&of_labels.f_sum(losses.kind())?)?)
@@ -129,7 +135,7 @@ impl Loss {
     pub fn of_samples(&self, logits: &Tensor, target: &Target) -> Result<Tensor> {
         target.check_shape(&logits.size())?;
         self.check_classes(logits.size()[1])?;
-        let weights = self.weights_like(logits)?;
+        let weights = self.weights(logits.device(), logits.kind())?;
         let over_classes = |terms: Tensor| terms.f_sum_dim_intlist(1i64, false, logits.kind());
         Ok(match (self, target) {
             (Self::CrossEntropy { label_smoothing, .. }, Target::Classes(labels)) => {
@@ -165,9 +171,8 @@ impl Loss {
         })
     }
 
-    fn weights_like(&self, like: &Tensor) -> Result<Option<Tensor>> {
-        let Some(weights) = self.class_weights() else { return Ok(None) };
-        Ok(Some(Tensor::f_from_slice(weights)?.f_to_kind(like.kind())?.f_to_device(like.device())?))
+    fn weights(&self, device: Device, kind: Kind) -> Result<Option<Tensor>> {
+        self.class_weights().map(|weights| weights.tensor(device, kind)).transpose()
     }
 }
 

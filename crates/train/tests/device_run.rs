@@ -56,7 +56,7 @@ fn assert_alike(own: &[(String, Tensor)], other: &[(String, Tensor)]) {
 #[test]
 fn a_run_tells_the_same_story() {
     let mixed = Augment { mixup: Some(0.5), ..augmented(2).augment };
-    let weighted = Loss::CrossEntropy { label_smoothing: 0.0, class_weights: Some(vec![1.0, 2.0, 4.0]) };
+    let weighted = Loss::CrossEntropy { label_smoothing: 0.0, class_weights: Some(vec![1.0, 2.0, 4.0].into()) };
     let configs =
         [augmented(2), TrainConfig { augment: mixed, ..augmented(2) }, TrainConfig { loss: weighted, ..augmented(2) }];
     for config in configs {

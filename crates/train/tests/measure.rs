@@ -80,9 +80,10 @@ fn a_device_shows_the_same_images() {
 #[test]
 fn many_batches_score_alike_on_all_engines() {
     for set in [bytes(), images(50, 9)] {
-        for loss in
-            [Loss::default(), Loss::CrossEntropy { label_smoothing: 0.1, class_weights: Some(vec![1.0, 2.0, 4.0]) }]
-        {
+        for loss in [
+            Loss::default(),
+            Loss::CrossEntropy { label_smoothing: 0.1, class_weights: Some(vec![1.0, 2.0, 4.0].into()) },
+        ] {
             let metrics = vec![Metric::Ece, Metric::ConfusionMatrix];
             let options = EvaluateOptions { batch_size: 2, loss, metrics, ..EvaluateOptions::default() };
             let [own, torch, cuda] = engines().map(|engine| {

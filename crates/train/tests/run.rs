@@ -313,10 +313,10 @@ fn accumulated_gradients_are_those_of_the_whole_batch() {
 #[test]
 fn class_weights_must_fit_the_model() {
     let mut options = config(1);
-    options.loss = Loss::Focal { gamma: 2.0, class_weights: Some(vec![1.0, 2.0]) };
+    options.loss = Loss::Focal { gamma: 2.0, class_weights: Some(vec![1.0, 2.0].into()) };
     let error = Pair::new(asam()).start(&sets(), &options, None).map(|_| ()).unwrap_err();
     assert_eq!(error.code(), "ERR_FLATMIN_OPTION");
-    options.loss = Loss::Focal { gamma: 2.0, class_weights: Some(vec![1.0, 2.0, 0.5]) };
+    options.loss = Loss::Focal { gamma: 2.0, class_weights: Some(vec![1.0, 2.0, 0.5].into()) };
     let story = Story::of(&Pair::new(asam()).start(&sets(), &options, None).unwrap());
     assert!(story.epochs()[0].train.loss.is_finite());
 }

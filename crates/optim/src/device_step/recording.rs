@@ -54,6 +54,8 @@ struct Recording {
     /// Where the graph reads its batch.
     images: Tensor,
     target: Target,
+    /// It has what the graph reads beside it.
+    _loss: Loss,
     traces: Traces,
 }
 
@@ -87,7 +89,7 @@ impl Recorder {
         plan: Plan,
     ) -> Result<Traces> {
         if self.refused.is_none() {
-            self.refused = obstacle(model, job.loss).map(str::to_owned);
+            self.refused = obstacle(model).map(str::to_owned);
         }
         if self.refused.is_some() {
             return queue(memory, optimizer, model, job, plan);
@@ -196,14 +198,17 @@ impl Recording {
             Target::Classes(labels) => Target::Classes(labels.f_zeros_like()?),
             Target::Dense(values) => Target::Dense(values.f_zeros_like()?),
         };
+        let loss = job.loss.clone();
+        loss.bring(images.device(), model.dtype().kind())?;
         let mut graph = Graph::new(cuda)?;
         graph.begin(other)?;
-        let traces = queue(memory, optimizer, model, &Job { images: &images, target: &target, ..*job }, plan);
+        let traces =
+            queue(memory, optimizer, model, &Job { images: &images, target: &target, loss: &loss, ..*job }, plan);
         // A recording that was begun must be ended, whatever became of it.
         let ended = graph.end();
         let traces = traces?;
         ended?;
-        Ok(Self { graph, images, target, traces })
+        Ok(Self { graph, images, target, _loss: loss, traces })
     }
 
     fn replay(&mut self, job: &Job<'_>) -> Result<Traces> {
@@ -234,13 +239,10 @@ impl Kind {
 }
 
 /// What keeps steps from being recorded.
-fn obstacle(model: &Model, loss: &Loss) -> Option<&'static str> {
-    if model.is_script() {
-        return Some(
-            "the model is a TorchScript program: what it draws, counts and decides on the CPU would stay as recorded",
-        );
-    }
-    loss.has_class_weights().then_some("the loss has class weights, which lie on the CPU")
+fn obstacle(model: &Model) -> Option<&'static str> {
+    let reason =
+        "the model is a TorchScript program: what it draws, counts and decides on the CPU would stay as recorded";
+    model.is_script().then_some(reason)
 }
 
 #[cfg(test)]
@@ -292,16 +294,12 @@ mod tests {
     }
 
     #[test]
-    fn steps_with_class_weights_and_those_of_programs_are_not_recorded() {
-        with_step(|model, _, job| {
-            assert_eq!(obstacle(model, job.loss), None);
-            let weighted = Loss::CrossEntropy { label_smoothing: 0.0, class_weights: Some(vec![1.0; 10]) };
-            assert!(obstacle(model, &weighted).unwrap().contains("class weights"));
-        });
+    fn steps_of_programs_are_not_recorded() {
+        with_step(|model, _, _| assert_eq!(obstacle(model), None));
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../__test__/fixtures/small-script.pt");
         let options = serde_json::from_value(json!({ "inputShape": [2, 4, 4] })).unwrap();
         let program = Model::from_torch_script(file.as_ref(), options, Dtype::Float32).unwrap();
-        assert!(obstacle(&program, &Loss::default()).unwrap().contains("TorchScript"));
+        assert!(obstacle(&program).unwrap().contains("TorchScript"));
     }
 
     #[test]
