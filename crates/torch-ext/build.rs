@@ -21,6 +21,7 @@ fn compile_shim() {
         "shim/allocator.cpp",
         "shim/conv.cpp",
         "shim/device.cpp",
+        "shim/image.cpp",
         "shim/matmul.cpp",
         "shim/norm_act.cpp",
         "shim/runtime.cpp",

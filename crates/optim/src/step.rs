@@ -391,7 +391,7 @@ fn loss_and_hits(engine: Engine, loss: &Loss, logits: &Tensor, target: &Target) 
             &Loss::CrossEntropy { label_smoothing, class_weights: None },
             Target::Classes(labels),
         ) => {
-            let correct = place.zeros(&[], Kind::Int64)?;
+            let correct = Tensor::f_empty(&[] as &[i64], (Kind::Int64, place.device()))?;
             Ok((place.cross_entropy(logits, labels, label_smoothing, Some(&correct))?, correct))
         }
         _ => Ok((loss.apply(logits, target)?, hits(logits, target)?)),

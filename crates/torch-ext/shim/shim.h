@@ -41,6 +41,10 @@ char* flatmin_device_norm_act(const flatmin_kernels* kernels, const at::Tensor* 
 char* flatmin_device_cross_entropy(const flatmin_kernels* kernels, const at::Tensor* logits, const at::Tensor* labels,
                                    double smoothing, const at::Tensor* correct, at::Tensor** out);
 
+// image.cpp
+char* flatmin_padded_subsample(const at::Tensor* x, int64_t stride, int64_t before, int64_t after, at::Tensor** out);
+char* flatmin_image_mean(const at::Tensor* x, at::Tensor** out);
+
 // matmul.cpp
 // Arrays are float32 and dense. Sizes of a linear layer: rows, inputs, outputs; of attention: batch, tokens, heads, features of
 // a head. `kernels` must live as long as the process.

@@ -78,6 +78,16 @@ unsafe extern "C" {
         out: *mut *mut C_tensor,
     ) -> *mut c_char;
 
+    pub fn flatmin_padded_subsample(
+        x: *const C_tensor,
+        stride: i64,
+        before: i64,
+        after: i64,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+
+    pub fn flatmin_image_mean(x: *const C_tensor, out: *mut *mut C_tensor) -> *mut c_char;
+
     pub static flatmin_unfolded: ConvolutionKernels;
 
     pub fn flatmin_linear(

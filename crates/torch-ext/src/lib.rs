@@ -6,6 +6,7 @@ mod draw;
 mod error;
 mod ffi;
 mod generator;
+mod image;
 mod matmul;
 mod norm_act;
 mod runtime;
@@ -20,6 +21,7 @@ pub use conv::conv2d;
 pub use draw::{Draw, Seed, draw_like};
 pub use error::{Error, Result};
 pub use generator::Generator;
+pub use image::{image_mean, padded_subsample};
 pub use matmul::{linear, self_attention};
 pub use norm_act::{BatchNorm, batch_norm_relu};
 pub use runtime::{

@@ -39,7 +39,7 @@ pub(crate) use stochastic_depth::StochasticDepth;
 pub(crate) use tokens::{ClassToken, PositionEmbedding, ToImage};
 pub(crate) use zero_pad::ZeroPad;
 
-use flatmin_torch_ext::Seed;
+use flatmin_torch_ext::{Seed, image_mean};
 use tch::Tensor;
 
 use crate::buffers::BufferArena;
@@ -93,6 +93,11 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// Whether layers may run as functions of our own that are made of libtorch's operations.
+    pub fn has_own_passes(&self) -> bool {
+        self.fused && !matches!(self.engine, Engine::Torch(_))
+    }
+
     /// Whether layers may run as kernels of our own, which are for the CPU.
     pub fn has_own_kernels(&self) -> bool {
         self.fused && self.engine == Engine::Cpu
@@ -180,6 +185,7 @@ impl Node {
             Self::Relu(layer) => layer.forward(input),
             Self::Pool2d(layer) => layer.forward(&input),
             // The mean of an image of 16 bits stays in float32: what follows is cheap, and needs the digits.
+            Self::GlobalAvgPool2d if is_half(input.kind()) && context.has_own_passes() => Ok(image_mean(&input)?),
             Self::GlobalAvgPool2d if is_half(input.kind()) => {
                 Ok(input.f_mean_dim(&[2i64, 3][..], true, context.dtype.kind())?)
             }

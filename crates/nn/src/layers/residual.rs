@@ -1,6 +1,7 @@
 //! activation(layers(x) + shortcut(x)), the block of residual networks (He 2016), where x may have gone through layers of
 //! both: the first activation of a pre-activation block (He 2016b).
 
+use flatmin_torch_ext::padded_subsample;
 use tch::Tensor;
 
 use super::{Context, Node, NormAct, run};
@@ -79,6 +80,9 @@ impl Shortcut {
         match self {
             Self::Identity => Ok(input),
             Self::Layers(nodes) => run(nodes, input, context),
+            &Self::OptionA { stride, pad_before, pad_after } if context.has_own_passes() => {
+                Ok(padded_subsample(&input, stride, pad_before, pad_after)?)
+            }
             &Self::OptionA { stride, pad_before, pad_after } => {
                 let rows = input.f_slice(2, None, None, stride)?;
                 let thinned = rows.f_slice(3, None, None, stride)?;

@@ -69,8 +69,8 @@ thread_local cudaError_t failed = cudaSuccess;
 
 const char* message() { return cudaGetErrorString(failed); }
 
-int submit(void* stream, emulator::Work work) {
-  failed = emulator::launch(static_cast<cudaStream_t>(stream), std::move(work));
+int submit(void* stream, const char* name, emulator::Work work) {
+  failed = emulator::launch(static_cast<cudaStream_t>(stream), name, std::move(work));
   return failed == cudaSuccess ? 0 : 1;
 }
 
@@ -79,8 +79,10 @@ struct Queued;
 
 template <class... Arguments, int (*flatmin_kernels::*Kernel)(void*, Arguments...)>
 struct Queued<Kernel> {
+  static inline const char* name;
+
   static int call(void* stream, Arguments... arguments) {
-    return submit(stream, [kept = std::tuple<Kept<Arguments>...>(Kept<Arguments>{arguments}...)] {
+    return submit(stream, name, [kept = std::tuple<Kept<Arguments>...>(Kept<Arguments>{arguments}...)] {
       const auto launch = [](const auto&... each) { return (flatmin_twin_kernels()->*Kernel)(nullptr, each.get()...); };
       check(std::apply(launch, kept));
     });
@@ -88,7 +90,7 @@ struct Queued<Kernel> {
 };
 
 int write_table(void* stream, flatmin_source* table, int64_t count, const flatmin_source* entries) {
-  return submit(stream, [=, kept = std::vector<flatmin_source>(entries, entries + count)] {
+  return submit(stream, "write_table", [=, kept = std::vector<flatmin_source>(entries, entries + count)] {
     check(flatmin_twin_kernels()->write_table(nullptr, table, count, kept.data()));
   });
 }
@@ -97,7 +99,9 @@ flatmin_kernels table() {
   flatmin_kernels kernels = *flatmin_twin_kernels();
   kernels.last_error = message;
   kernels.write_table = write_table;
-#define QUEUED(name) kernels.name = Queued<&flatmin_kernels::name>::call
+#define QUEUED(kernel)                                \
+  Queued<&flatmin_kernels::kernel>::name = #kernel; \
+  kernels.kernel = Queued<&flatmin_kernels::kernel>::call
   QUEUED(norms);
   QUEUED(dual_norm);
   QUEUED(correct_rounding);

@@ -82,9 +82,9 @@ std::optional<size_t> written_argument(const c10::FunctionSchema& schema, const 
   return std::nullopt;
 }
 
-void queue(emulator::Work work) {
+void queue(const std::string& name, emulator::Work work) {
   const auto stream = c10::cuda::getCurrentCUDAStream().stream();
-  C10_CUDA_CHECK(emulator::launch(stream, [work = std::move(work)] {
+  C10_CUDA_CHECK(emulator::launch(stream, name, [work = std::move(work)] {
     try {
       work();
     } catch (const std::exception& error) {
@@ -136,7 +136,7 @@ void emulate(const OperatorHandle& operation, Stack* stack) {
     answers = mapped(on_cpu(operation, mapped(arguments, zeros)), own);
     outputs = mapped(answers, shadow);
   }
-  queue([operation, inputs = mapped(arguments, shadow), outputs] {
+  queue(schema.name(), [operation, inputs = mapped(arguments, shadow), outputs] {
     const Stack found = on_cpu(operation, inputs);
     for (size_t index = 0; index < outputs.size(); ++index) {
       const auto write = [](const at::Tensor& to, const at::Tensor& from) {
@@ -154,7 +154,7 @@ void emulate(const OperatorHandle& operation, Stack* stack) {
 at::Tensor& copy(at::Tensor& self, const at::Tensor& from, bool non_blocking) {
   if (!self.is_cuda() || !from.is_cuda()) return at::native::copy_(self, from, non_blocking);
   const c10::cuda::CUDAGuard guard(self.device());
-  queue([to = shadow(self), from = shadow(from)] { to.copy_(from); });
+  queue("aten::copy_", [to = shadow(self), from = shadow(from)] { to.copy_(from); });
   return self;
 }
 

@@ -60,8 +60,14 @@ struct Kept {
     const char* const path = std::getenv("FLATMIN_EMULATED_GPU_COUNTS");
     std::FILE* const file = path == nullptr ? nullptr : std::fopen(path, "w");
     if (file == nullptr) return;
-    std::fprintf(file, "{\"queued\":%zu,\"waits\":%zu,\"recordings\":%zu,\"replays\":%zu}\n", counts.queued, counts.waits,
-                 counts.recordings, counts.replays);
+    std::fprintf(file, "{\"queued\":%zu,\"waits\":%zu,\"recordings\":%zu,\"replays\":%zu,\"recorded\":{", counts.queued,
+                 counts.waits, counts.recordings, counts.replays);
+    const char* separator = "";
+    for (const auto& [name, count] : counts.recorded) {
+      std::fprintf(file, "%s\"%s\":%zu", separator, name.c_str(), count);
+      separator = ",";
+    }
+    std::fputs("}}\n", file);
     std::fclose(file);
   }
 };
@@ -143,13 +149,14 @@ cudaError_t stream_destroy(cudaStream_t stream) {
   return cudaSuccess;
 }
 
-cudaError_t enqueue(cudaStream_t stream, Work work) {
+cudaError_t enqueue(cudaStream_t stream, const std::string& name, Work work) {
   const std::lock_guard guard(lock());
   const auto found = find(stream);
   if (found == nullptr) return cudaErrorInvalidResourceHandle;
   if (found->capture != nullptr) {
     found->capture->works.push_back(std::move(work));
     ++found->capture->unjoined[stream];
+    ++counts().recorded[name];
     return cudaSuccess;
   }
   found->queue.push_back([work = std::move(work)] {
@@ -161,11 +168,11 @@ cudaError_t enqueue(cudaStream_t stream, Work work) {
   return cudaSuccess;
 }
 
-cudaError_t launch(cudaStream_t stream, Work work) {
+cudaError_t launch(cudaStream_t stream, const std::string& name, Work work) {
   const std::lock_guard guard(lock());
   const auto found = find(stream);
   if (found == nullptr || found->device != thread_device) return cudaErrorInvalidResourceHandle;
-  return enqueue(stream, std::move(work));
+  return enqueue(stream, name, std::move(work));
 }
 
 cudaError_t synchronize(cudaStream_t stream) {
@@ -336,7 +343,7 @@ void graph_exec_destroy(cudaGraphExec_t exec) { delete reinterpret_cast<Works*>(
 
 cudaError_t graph_launch(cudaGraphExec_t exec, cudaStream_t stream) {
   ++counts().replays;
-  return enqueue(stream, [works = *reinterpret_cast<Works*>(exec)] {
+  return enqueue(stream, "graph", [works = *reinterpret_cast<Works*>(exec)] {
     for (const Work& work : *works) work();
   });
 }

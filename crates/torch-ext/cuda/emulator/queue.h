@@ -8,7 +8,9 @@
 #include <cuda_runtime_api.h>
 
 #include <functional>
+#include <map>
 #include <mutex>
+#include <string>
 
 namespace emulator {
 
@@ -20,6 +22,7 @@ struct Counts {
   size_t waits = 0;      // of the host, for a stream, an event or the device
   size_t recordings = 0;
   size_t replays = 0;
+  std::map<std::string, size_t> recorded;  // works of all recordings, by name
 };
 Counts& counts();
 
@@ -32,10 +35,10 @@ void set_device(int device);
 
 cudaError_t stream_create(cudaStream_t* stream);
 cudaError_t stream_destroy(cudaStream_t stream);
-// Runs at last, or is part of the graph that the stream is captured into.
-cudaError_t enqueue(cudaStream_t stream, Work work);
+// Runs at last, or is part of the graph that the stream is captured into; there it counts under its name.
+cudaError_t enqueue(cudaStream_t stream, const std::string& name, Work work);
 // For kernels and operations: on a stream of the current device.
-__attribute__((visibility("default"))) cudaError_t launch(cudaStream_t stream, Work work);
+__attribute__((visibility("default"))) cudaError_t launch(cudaStream_t stream, const std::string& name, Work work);
 cudaError_t synchronize(cudaStream_t stream);
 // All streams.
 cudaError_t synchronize_device();

@@ -64,7 +64,7 @@ void move(void* to, const void* from, size_t bytes) { std::memmove(to, from, byt
 cudaError_t copy(void* to, const void* from, size_t bytes, cudaStream_t stream) {
   const bool from_host = !is_on_device(from), to_host = !is_on_device(to);
   const bool pageable = (from_host && !is_pinned(from)) || (to_host && !is_pinned(to));
-  if (!pageable) return enqueue(stream, [=] { move(to, from, bytes); });
+  if (!pageable) return enqueue(stream, "copy", [=] { move(to, from, bytes); });
   cudaStreamCaptureStatus status;
   if (const cudaError_t error = capture_info(stream, &status, nullptr); error != cudaSuccess) return error;
   if (status != cudaStreamCaptureStatusNone) return cudaErrorStreamCaptureUnsupported;
@@ -72,9 +72,9 @@ cudaError_t copy(void* to, const void* from, size_t bytes, cudaStream_t stream) 
     // Taken at once, from memory that the driver cannot keep in place.
     const auto bytes_now = static_cast<const char*>(from);
     auto taken = std::make_shared<std::vector<char>>(bytes_now, bytes_now + bytes);
-    return enqueue(stream, [=] { move(to, taken->data(), bytes); });
+    return enqueue(stream, "copy", [=] { move(to, taken->data(), bytes); });
   }
-  if (const cudaError_t error = enqueue(stream, [=] { move(to, from, bytes); }); error != cudaSuccess) return error;
+  if (const cudaError_t error = enqueue(stream, "copy", [=] { move(to, from, bytes); }); error != cudaSuccess) return error;
   return synchronize(stream);
 }
 
@@ -252,13 +252,13 @@ EMULATED cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMe
 }
 
 EMULATED cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
-  return locked([&] { return enqueue(stream, [=] { std::memset(to, value, bytes); }); });
+  return locked([&] { return enqueue(stream, "set", [=] { std::memset(to, value, bytes); }); });
 }
 
 EMULATED cudaError_t cudaMemset(void* to, int value, size_t bytes) {
   return locked([&] {
     if (const cudaError_t error = allowed(); error != cudaSuccess) return error;
-    return enqueue(nullptr, [=] { std::memset(to, value, bytes); });
+    return enqueue(nullptr, "set", [=] { std::memset(to, value, bytes); });
   });
 }
 
@@ -289,11 +289,11 @@ EMULATED cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event,
 }
 
 EMULATED cudaError_t cudaStreamAddCallback(cudaStream_t stream, cudaStreamCallback_t callback, void* data, unsigned) {
-  return locked([&] { return enqueue(stream, [=] { callback(stream, cudaSuccess, data); }); });
+  return locked([&] { return enqueue(stream, "callback", [=] { callback(stream, cudaSuccess, data); }); });
 }
 
 EMULATED cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* data) {
-  return locked([&] { return enqueue(stream, [=] { function(data); }); });
+  return locked([&] { return enqueue(stream, "callback", [=] { function(data); }); });
 }
 
 EMULATED cudaError_t cudaEventCreate(cudaEvent_t* event) {
