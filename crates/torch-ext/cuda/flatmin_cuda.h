@@ -18,7 +18,7 @@ extern "C" {
 #endif
 
 // Raised by every change to this file.
-#define FLATMIN_CUDA_ABI 3
+#define FLATMIN_CUDA_ABI 4
 
 // Number formats, as everywhere in torch-ext.
 enum { FLATMIN_FLOAT32 = 0, FLATMIN_FLOAT64 = 1, FLATMIN_BFLOAT16 = 2 };
@@ -116,8 +116,8 @@ typedef struct flatmin_step {
   double search[8];  // the search for half_factor
 } flatmin_step;
 
-// Memory for sums: at least as many numbers as the kernel's `_scratch` function says, and a counter that was zeroed once.
-// Belongs to one stream: kernels that run at the same time need two. The counter may be null for batch norm and cross-entropy.
+// Memory for sums: at least as many numbers as the kernel's `_scratch` function says, and a counter that was zeroed once; for batch norm
+// as many counters as channels, for cross-entropy none. Belongs to one stream: kernels that run at the same time need two.
 typedef struct flatmin_scratch {
   double* partials;
   uint32_t* counter;

@@ -5,11 +5,17 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/zeros.h>
 #include <c10/core/DeviceGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
+#include <map>
+#include <mutex>
 #include <optional>
+#include <utility>
+#include <vector>
 
 namespace {
 
@@ -55,7 +61,24 @@ class Call {
 
 Tensor scratch_of(const Tensor& tensor, int64_t doubles) { return at::empty({doubles}, tensor.options().dtype(at::kDouble)); }
 
-flatmin_scratch as_scratch(const Tensor& scratch) { return {scratch.mutable_data_ptr<double>(), nullptr}; }
+// Counters for sums of the call's stream. Each kernel leaves them as zeros, and they stay for good: graphs that were recorded on the stream
+// count with them, too.
+uint32_t* counters_of(const Call& call, const Tensor& like, int64_t count) {
+  if (like.is_cpu()) return nullptr;
+  static std::mutex lock;
+  static auto& all = *new std::map<std::pair<c10::DeviceIndex, void*>, std::vector<Tensor>>;
+  const std::lock_guard guard(lock);
+  std::vector<Tensor>& own = all[{like.device().index(), call.stream()}];
+  const int64_t there = own.empty() ? 0 : own.back().numel();
+  if (there < count) {
+    own.push_back(at::zeros({std::max<int64_t>({count, 2 * there, 4096})}, like.options().dtype(at::kInt).requires_grad(false)));
+  }
+  return static_cast<uint32_t*>(own.back().mutable_data_ptr());
+}
+
+flatmin_scratch as_scratch(const Tensor& scratch, uint32_t* counters = nullptr) {
+  return {scratch.mutable_data_ptr<double>(), counters};
+}
 
 void* data_or_null(const Tensor& tensor) { return tensor.defined() ? tensor.mutable_data_ptr() : nullptr; }
 
@@ -88,7 +111,7 @@ struct DeviceNormAct : torch::autograd::Function<DeviceNormAct> {
     const Tensor saved = at::empty({4, channels}, gamma.options().requires_grad(false));
     const Tensor y = at::empty_like(x, x.options(), at::MemoryFormat::ChannelsLast);
     const Tensor scratch = scratch_of(x, kernels->norm_scratch(rows, channels));
-    const flatmin_scratch sums = as_scratch(scratch);
+    const flatmin_scratch sums = as_scratch(scratch, counters_of(call, x, channels));
     flatmin_norm norm{};
     norm.gamma = gamma.const_data_ptr();
     norm.beta = beta.const_data_ptr();
@@ -125,7 +148,7 @@ struct DeviceNormAct : torch::autograd::Function<DeviceNormAct> {
     const Tensor parameters = at::empty({2, channels}, saved.options());
     const Tensor coefficients = at::empty({3, channels}, saved.options());
     const Tensor scratch = scratch_of(x, kernels->norm_scratch(rows, channels));
-    const flatmin_scratch sums = as_scratch(scratch);
+    const flatmin_scratch sums = as_scratch(scratch, counters_of(call, x, channels));
     const Tensor dgamma = parameters[0], dbeta = parameters[1];
     flatmin_norm_backward norm{};
     norm.x = x.const_data_ptr();

@@ -1,14 +1,16 @@
-// Two sums a channel over all rows of a channels-last activation, in two launches: blocks of rows, then the blocks.
+// Two sums a channel over all rows of a channels-last activation, and what follows from them, in one launch: blocks of rows, and the last
+// block that is through with a tile of channels adds its blocks.
 //
-// A kernel of the first is a struct with
+// A kernel is a struct with
 //   kWidth; using Sums = PackSums<Real, kWidth>;                               rows are whole packs of this width
 //   kBlocks;                                                                   that a multiprocessor has registers for
 //   struct Constants;  Constants constants(int channel) const;                 of a pack's channels
 //   struct Loaded;  Loaded load(int64_t start) const;                          what memory holds of the pack that starts there
 //   void add(const Constants&, const Loaded&, Sums&) const;
+// and `finish(channel, first, second)` gets each channel's sums.
 #pragma once
 
-#include "team.h"
+#include "launch.h"
 
 namespace flatmin::FLATMIN_SIDE {
 
@@ -41,6 +43,9 @@ struct Grid {
   static constexpr int kMostBlocks = 1024;
 
   FLATMIN_BOTH int lines() const { return kThreads / columns; }
+  FLATMIN_BOTH int tile_channels() const { return columns * width; }
+  // Threads that add the blocks of one channel.
+  FLATMIN_BOTH int parts() const { return kThreads / tile_channels(); }
   int64_t scratch() const { return static_cast<int64_t>(slices) * channels * 2; }
 };
 
@@ -90,13 +95,38 @@ FLATMIN_BOTH void put_partials(const Grid& grid, int width, int64_t tile, int64_
   }
 }
 
+// The channel of a thread that adds blocks, and which of them are its own: every `parts`th.
+struct Adder {
+  int64_t channel;
+  int part;
+
+  FLATMIN_BOTH Adder(const Grid& grid, int64_t tile, int thread)
+      : channel(tile * grid.tile_channels() + thread % grid.tile_channels()), part(thread / grid.tile_channels()) {}
+
+  FLATMIN_BOTH Sums<2> add(const Grid& grid, const double* partials) const {
+    Sums<2> own = Sums<2>::zero();
+    if (channel >= grid.channels) return own;
+    const double* start = partials + channel;
+    const int64_t row = grid.channels;
+    add_ahead<4>(
+        part, grid.slices, grid.parts(),
+        [=](int slice) -> Sums<2> {
+          return {{of_other_block(start + 2 * row * slice), of_other_block(start + 2 * row * slice + row)}};
+        },
+        [&](const Sums<2>& sums) { own.add(sums); });
+    return own;
+  }
+};
+
 #ifdef __CUDACC__
 
-template <class Kernel>
+template <class Kernel, class Finish>
 __global__ void __launch_bounds__(kThreads, Kernel::kBlocks)
-    column_kernel(const __grid_constant__ Kernel kernel, const __grid_constant__ Grid grid, double* partials) {
-  using Sums = typename Kernel::Sums;
-  __shared__ Sums sums[kThreads];
+    column_kernel(const __grid_constant__ Kernel kernel, const __grid_constant__ Grid grid,
+                  const __grid_constant__ Finish finish, flatmin_scratch scratch) {
+  using PackSums = typename Kernel::Sums;
+  __shared__ PackSums sums[kThreads];
+  __shared__ Sums<2> totals[kThreads];
   const int64_t tile = blockIdx.x, slice = blockIdx.y;
   sums[threadIdx.x] = add_rows(kernel, grid, tile, slice, threadIdx.x);
   __syncthreads();
@@ -105,22 +135,33 @@ __global__ void __launch_bounds__(kThreads, Kernel::kBlocks)
     __syncthreads();
   }
   if (threadIdx.x < grid.columns) {
-    put_partials(grid, Kernel::kWidth, tile, slice, threadIdx.x, sums[threadIdx.x], partials);
+    put_partials(grid, Kernel::kWidth, tile, slice, threadIdx.x, sums[threadIdx.x], scratch.partials);
   }
+  if (!is_last_block(scratch.counter + tile, gridDim.y)) return;
+  const Adder adder(grid, tile, threadIdx.x);
+  totals[threadIdx.x] = adder.add(grid, scratch.partials);
+  __syncthreads();
+  for (int half = grid.parts() / 2; half > 0; half /= 2) {
+    if (adder.part < half) totals[threadIdx.x].add(totals[threadIdx.x + half * grid.tile_channels()]);
+    __syncthreads();
+  }
+  if (adder.part > 0 || adder.channel >= grid.channels) return;
+  finish(static_cast<int>(adder.channel), totals[threadIdx.x].at[0], totals[threadIdx.x].at[1]);
 }
 
-template <class Kernel>
-int sum_rows(void* stream, const Grid& grid, const Kernel& kernel, double* partials) {
+template <class Kernel, class Finish>
+int sum_rows(void* stream, const Grid& grid, const Kernel& kernel, const Finish& finish, const flatmin_scratch& scratch) {
   const dim3 blocks(grid.tiles, grid.slices);
-  column_kernel<<<blocks, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(kernel, grid, partials);
+  column_kernel<<<blocks, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(kernel, grid, finish, scratch);
   return launched();
 }
 
 #else
 
-template <class Kernel>
-int sum_rows(void*, const Grid& grid, const Kernel& kernel, double* partials) {
+template <class Kernel, class Finish>
+int sum_rows(void*, const Grid& grid, const Kernel& kernel, const Finish& finish, const flatmin_scratch& scratch) {
   typename Kernel::Sums sums[kThreads];
+  Sums<2> totals[kThreads];
   for (int64_t tile = 0; tile < grid.tiles; ++tile) {
     for (int64_t slice = 0; slice < grid.slices; ++slice) {
       for (int thread = 0; thread < kThreads; ++thread) sums[thread] = add_rows(kernel, grid, tile, slice, thread);
@@ -128,32 +169,22 @@ int sum_rows(void*, const Grid& grid, const Kernel& kernel, double* partials) {
         for (int thread = 0; thread < half; ++thread) sums[thread].add(sums[thread + half]);
       }
       for (int column = 0; column < grid.columns; ++column) {
-        put_partials(grid, Kernel::kWidth, tile, slice, column, sums[column], partials);
+        put_partials(grid, Kernel::kWidth, tile, slice, column, sums[column], scratch.partials);
       }
+    }
+    for (int thread = 0; thread < kThreads; ++thread) totals[thread] = Adder(grid, tile, thread).add(grid, scratch.partials);
+    for (int half = grid.parts() / 2; half > 0; half /= 2) {
+      const int threads = half * grid.tile_channels();
+      for (int thread = 0; thread < threads; ++thread) totals[thread].add(totals[thread + threads]);
+    }
+    for (int thread = 0; thread < grid.tile_channels(); ++thread) {
+      const int64_t channel = Adder(grid, tile, thread).channel;
+      if (channel < grid.channels) finish(static_cast<int>(channel), totals[thread].at[0], totals[thread].at[1]);
     }
   }
   return 0;
 }
 
 #endif
-
-// The second launch: `finish(channel, first, second)` of each channel's sums.
-template <class Finish>
-struct FinishColumns {
-  const double* partials;
-  int slices;
-  int channels;
-  Finish finish;
-
-  template <class Team>
-  FLATMIN_BOTH void run(const Team& team, int64_t channel) const {
-    const double* start = partials + channel;
-    const int64_t part = channels;
-    const Sums<2> sums = team_sums<2>(team, slices, [=](int64_t slice) -> Sums<2> {
-      return {{start[2 * part * slice], start[2 * part * slice + part]}};
-    });
-    if (team.lead()) finish(static_cast<int>(channel), sums.at[0], sums.at[1]);
-  }
-};
 
 }  // namespace flatmin::FLATMIN_SIDE

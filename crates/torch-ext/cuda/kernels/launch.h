@@ -32,6 +32,15 @@ inline int fail(std::string message) {
   return 1;
 }
 
+// What another block wrote: past the first-level cache, which does not know of it.
+FLATMIN_BOTH double of_other_block(const double* number) {
+#ifdef __CUDA_ARCH__
+  return __ldcg(number);
+#else
+  return *number;
+#endif
+}
+
 #ifdef __CUDACC__
 
 inline int launched() {
@@ -45,12 +54,12 @@ __device__ void run_items(const Kernel& kernel, const typename Kernel::Shared& s
   for (int index = threadIdx.x; index < shared.items; index += kThreads) kernel.item(shared, index);
 }
 
-// Whether this block is the last to come here. The counter wraps to 0 by itself.
-__device__ inline bool is_last_block(uint32_t* counter) {
+// Whether this block is the last of so many to come here. The counter wraps to 0 by itself.
+__device__ inline bool is_last_block(uint32_t* counter, unsigned blocks) {
   __shared__ bool last;
   __threadfence();
   __syncthreads();
-  if (threadIdx.x == 0) last = gridDim.x == 1 || atomicInc(counter, gridDim.x - 1) == gridDim.x - 1;
+  if (threadIdx.x == 0) last = blocks == 1 || atomicInc(counter, blocks - 1) == blocks - 1;
   __syncthreads();
   __threadfence();
   return last;
@@ -70,7 +79,7 @@ __global__ void __launch_bounds__(kThreads) map_then_kernel(const __grid_constan
   if (threadIdx.x == 0) kernel.prepare(blockIdx.x, shared);
   __syncthreads();
   run_items(kernel, shared);
-  if (!is_last_block(counter)) return;
+  if (!is_last_block(counter, gridDim.x)) return;
   for (int index = threadIdx.x; index < kernel.last_items(); index += kThreads) kernel.last(index);
 }
 
@@ -86,12 +95,11 @@ __device__ Sum block_sum(Sum own) {
   return join_lanes<kTeams>(sums[threadIdx.x % kTeams], Add{});
 }
 
-// What another block wrote: past the first-level cache, which does not know of it.
 template <class Sum>
 __device__ Sum partial_of(const double* partials, int64_t block) {
   constexpr int kCount = sizeof(Sum) / sizeof(double);
   Sum sum;
-  for (int index = 0; index < kCount; ++index) sum.at[index] = __ldcg(partials + block * kCount + index);
+  for (int index = 0; index < kCount; ++index) sum.at[index] = of_other_block(partials + block * kCount + index);
   return sum;
 }
 
@@ -107,7 +115,7 @@ __global__ void __launch_bounds__(kThreads) sum_kernel(const __grid_constant__ K
   for (int index = threadIdx.x; index < shared.items; index += kThreads) own.add(kernel.item(shared, index));
   Sum total = block_sum(own);
   if (threadIdx.x == 0) reinterpret_cast<Sum*>(scratch.partials)[blockIdx.x] = total;
-  if (!is_last_block(scratch.counter)) return;
+  if (!is_last_block(scratch.counter, gridDim.x)) return;
   own = Sum::zero();
   add_ahead<4>(
       int64_t(threadIdx.x), int64_t(gridDim.x), int64_t(kThreads),

@@ -284,10 +284,8 @@ int forward(void* stream, const flatmin_norm& norm, const void* input, const voi
   const Saved<T> saved(norm.saved, norm.channels);
   const Stored* x = static_cast<const Stored*>(input);
   const Stored* residual = static_cast<const Stored*>(added);
-  if (sum_rows(stream, grid, Moments<Stored, Width>{x}, scratch.partials) != 0) return 1;
-  using Finish = FinishMoments<Stored>;
-  const FinishColumns<Finish> finish{scratch.partials, grid.slices, norm.channels, {norm, saved, x}};
-  if (teams(stream, norm.channels, finish) != 0) return 1;
+  const FinishMoments<Stored> finish{norm, saved, x};
+  if (sum_rows(stream, grid, Moments<Stored, Width>{x}, finish, scratch) != 0) return 1;
   const Elements<Width> elements{norm.rows * norm.channels, norm.channels};
   const Apply<Stored, Width> apply{elements, saved, x, residual, static_cast<Stored*>(output), norm.relu != 0};
   return map(stream, elements.blocks(), apply);
@@ -300,12 +298,10 @@ int backward(void* stream, const flatmin_norm_backward& norm, const flatmin_scra
   const Saved<T> saved(const_cast<void*>(norm.saved), norm.channels);
   const Gate<Stored, Width> gate{static_cast<const Stored*>(norm.x), static_cast<const Stored*>(norm.dy),
                                  static_cast<const Stored*>(norm.y), norm.relu != 0};
-  if (sum_rows(stream, grid, GradientSums<Stored, Width>{gate, saved}, scratch.partials) != 0) return 1;
   T* coefficients = static_cast<T*>(norm.coefficients);
-  const FinishGradient<T> gradient{saved,        static_cast<T*>(norm.dgamma), static_cast<T*>(norm.dbeta),
-                                   coefficients, norm.rows,                    norm.channels};
-  const FinishColumns<FinishGradient<T>> finish{scratch.partials, grid.slices, norm.channels, gradient};
-  if (teams(stream, norm.channels, finish) != 0) return 1;
+  const FinishGradient<T> finish{saved,        static_cast<T*>(norm.dgamma), static_cast<T*>(norm.dbeta),
+                                 coefficients, norm.rows,                    norm.channels};
+  if (sum_rows(stream, grid, GradientSums<Stored, Width>{gate, saved}, finish, scratch) != 0) return 1;
   const Elements<Width> elements{norm.rows * norm.channels, norm.channels};
   const InputGradient<Stored, Width> write{elements,     saved, gate, coefficients, static_cast<Stored*>(norm.dx),
                                            static_cast<Stored*>(norm.residual)};

@@ -21,11 +21,10 @@ struct Team {
     for (int64_t index = lane; index < n; index += kLanes) work(index);
   }
 
-  // `Ahead` terms are asked for before the first is joined.
-  template <int Ahead = 1, class T, class Join, class Term>
+  template <class T, class Join, class Term>
   __device__ T reduce(int64_t n, T start, Join&& join, Term&& term) const {
     T value = start;
-    add_ahead<Ahead>(int64_t(lane), n, int64_t(kLanes), term, [&](const T& next) { value = join(value, next); });
+    for (int64_t index = lane; index < n; index += kLanes) value = join(value, term(index));
     return of_first_lane(join_lanes<kLanes>(value, join));
   }
 };
@@ -55,7 +54,7 @@ struct Team {
     for (int64_t index = 0; index < n; ++index) work(index);
   }
 
-  template <int Ahead = 1, class T, class Join, class Term>
+  template <class T, class Join, class Term>
   T reduce(int64_t n, T start, Join&& join, Term&& term) const {
     T values[kLanes];
     for (int lane = 0; lane < kLanes; ++lane) {
@@ -77,12 +76,6 @@ int teams(void*, int64_t count, const Kernel& kernel) {
 template <class Team, class Term>
 FLATMIN_BOTH double team_sum(const Team& team, int64_t n, Term&& term) {
   return team.reduce(n, 0.0, [](double a, double b) { return a + b; }, term);
-}
-
-// Several sums at once, for few teams: each has more memory under way.
-template <int Count, class Team, class Term>
-FLATMIN_BOTH Sums<Count> team_sums(const Team& team, int64_t n, Term&& term) {
-  return team.template reduce<4>(n, Sums<Count>::zero(), Add{}, term);
 }
 
 }  // namespace flatmin::FLATMIN_SIDE

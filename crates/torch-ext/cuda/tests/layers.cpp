@@ -27,7 +27,7 @@ Results batch_norm(Side& side, int64_t rows, int32_t channels, const NormOptions
   Wide* saved = side.room<Wide>(4 * width);
   Wide* parameters = side.room<Wide>(2 * width);
   Wide* coefficients = side.room<Wide>(3 * width);
-  const flatmin_scratch scratch = side.scratch(side->norm_scratch(rows, channels));
+  const flatmin_scratch scratch = side.scratch(side->norm_scratch(rows, channels), channels);
   const flatmin_norm norm{side.copy(numbers<Wide>(width, 4)), side.copy(numbers<Wide>(width, 5)), mean, variance, saved, 0.1,
                           1e-5, rows, channels, number, options.relu};
   side.check(side->norm_forward(side.stream(), &norm, x, residual, y, &scratch));

@@ -83,8 +83,8 @@ class Side {
     return values;
   }
 
-  flatmin_scratch scratch(int64_t doubles) {
-    return {room<double>(static_cast<size_t>(doubles)), zeros<uint32_t>(1)};
+  flatmin_scratch scratch(int64_t doubles, int64_t counters = 1) {
+    return {room<double>(static_cast<size_t>(doubles)), zeros<uint32_t>(static_cast<size_t>(counters))};
   }
 
   // Does `work` so many times; on the GPU it is captured once and replayed.

@@ -167,7 +167,7 @@ void measure_batch_norm(Side& side, int32_t channels, int64_t size, std::vector<
   const auto *x = drawn<uint16_t>(side, len, 1, 1), *dy = drawn<uint16_t>(side, len, 2, 1);
   auto *y = side.room<uint16_t>(count), *dx = side.room<uint16_t>(count);
   auto *saved = side.room<float>(4 * width), *parameters = side.room<float>(2 * width);
-  const auto scratch = side.scratch(side->norm_scratch(rows, channels));
+  const auto scratch = side.scratch(side->norm_scratch(rows, channels), channels);
   const flatmin_norm norm{drawn<float>(side, channels, 3, 1), drawn<float>(side, channels, 4, 1), side.zeros<float>(width),
                           side.zeros<float>(width), saved, 0.1, 1e-5, rows, channels, FLATMIN_BFLOAT16, 1};
   const flatmin_norm_backward backward{x, dy, nullptr, saved, dx, nullptr, parameters, parameters + width,

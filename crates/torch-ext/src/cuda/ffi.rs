@@ -6,7 +6,7 @@ use std::ffi::{c_char, c_int, c_void};
 use torch_sys::C_tensor;
 
 /// Of this file and the header.
-pub const ABI: u32 = 3;
+pub const ABI: u32 = 4;
 
 pub const FLOAT32: i32 = 0;
 pub const FLOAT64: i32 = 1;
