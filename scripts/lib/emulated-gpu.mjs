@@ -21,6 +21,7 @@ export function emulated({ driver, library }) {
     NODE_OPTIONS: `--import ${sign}`,
     FLATMIN_CUDA_LIBRARIES: library,
     FLATMIN_EMULATED_GPUS: '1',
+    PYTHONPATH: join(root, 'crates/torch-ext/cuda/emulator'),
     // More threads compute than there are cores: those of a pass, and those of autograd.
     OMP_WAIT_POLICY: 'passive',
   };
