@@ -6,9 +6,9 @@ use std::sync::OnceLock;
 
 use flatmin_torch_ext::cuda::{Cuda, Place};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use tch::Device;
+use tch::{Device, Tensor};
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 
 /// Written `cpu` or `cuda:0`.
 #[derive(Clone, Copy, Default)]
@@ -43,6 +43,17 @@ impl Engine {
             (Device::Cuda(index), Some(cuda)) => Self::Cuda(cuda.place(index)),
             (device, _) => Self::Torch(device),
         }
+    }
+
+    /// A tensor of the host where the engine computes, without waiting where that can be. No copy if it is there already.
+    ///
+    /// # Errors
+    /// What libtorch answers.
+    pub fn bring(self, tensor: &Tensor) -> Result<Tensor> {
+        Ok(match self {
+            Self::Cuda(place) => place.bring(tensor)?,
+            Self::Cpu | Self::Torch(_) => tensor.f_to_device(self.device())?,
+        })
     }
 
     pub fn device(self) -> Device {
@@ -85,7 +96,7 @@ pub fn device_name(device: Device) -> String {
 impl FromStr for Engine {
     type Err = Error;
 
-    fn from_str(name: &str) -> Result<Self, Error> {
+    fn from_str(name: &str) -> Result<Self> {
         let index = || name.strip_prefix("cuda:").and_then(|index| index.parse().ok());
         match (name, index()) {
             ("cpu", _) => Ok(Self::Cpu),

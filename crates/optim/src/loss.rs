@@ -1,5 +1,6 @@
 //! The losses a model can be trained with, each with PyTorch's definition, reduced to a mean.
 
+use flatmin_nn::Engine;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Reduction, Tensor};
 
@@ -181,14 +182,14 @@ fn are_weights(weights: &[f64]) -> bool {
 }
 
 impl Target {
-    /// The same on a device. No copy if it is there already.
+    /// The same where an engine computes. No copy if it is there already.
     ///
     /// # Errors
     /// What libtorch answers.
-    pub fn on(&self, device: Device) -> Result<Self> {
+    pub fn on(&self, engine: Engine) -> Result<Self> {
         Ok(match self {
-            Self::Classes(labels) => Self::Classes(labels.f_to_device(device)?),
-            Self::Dense(values) => Self::Dense(values.f_to_device(device)?),
+            Self::Classes(labels) => Self::Classes(engine.bring(labels)?),
+            Self::Dense(values) => Self::Dense(engine.bring(values)?),
         })
     }
 

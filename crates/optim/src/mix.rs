@@ -137,7 +137,7 @@ impl<'a> Mix<'a> {
         let table = |term: &Term<'_>| -> Result<(cuda::Table, Option<Tensor>)> {
             let segments = call.segments().iter().enumerate();
             let flat = |(position, segment)| term.source.flat(position, segment, call.parameters);
-            let factors = term.by_group.as_ref().map(|factors| call.numbers(factors)).transpose()?;
+            let factors = term.by_group.as_ref().map(|factors| call.bring(factors)).transpose()?;
             Ok((call.table(&segments.map(flat).collect::<Result<Vec<_>>>()?)?, factors))
         };
         let tables = self.terms.iter().map(table).collect::<Result<Vec<_>>>()?;

@@ -73,7 +73,7 @@ impl StepOptions {
 /// Shapes, dtypes or labels that do not fit the model.
 pub fn backward(model: &Model, images: &Tensor, target: &Target, loss: &Loss, mask_seed: u64) -> Result<PassOutcome> {
     check_labels(model, images, target)?;
-    one_pass(model, images, &target.on(images.device())?, loss, mask_seed, WHOLE)
+    one_pass(model, images, &target.on(model.engine())?, loss, mask_seed, WHOLE)
 }
 
 /// One step of training. Both passes see the same batch, and the same masks unless the options say otherwise.
@@ -105,7 +105,7 @@ pub fn train_step_while(
     let loss_scale = optimizer.loss_scale();
     let mut step = || {
         check_labels(model, images, target)?;
-        let target = &target.on(images.device())?;
+        let target = &target.on(model.engine())?;
         if let Some(outcome) = optimizer.step_on_device(model, &Job { images, target, loss, options }, meanwhile)? {
             return Ok(outcome);
         }

@@ -175,7 +175,7 @@ impl TrainBench {
         Generator::new(options.seed)?.normal_(&mut images, 0.0, 1.0)?;
         let labels: Vec<i64> = (0..options.batch).map(|image| image % model.spec().num_classes).collect();
         let target = Target::Classes(Tensor::f_from_slice(&labels)?);
-        let (images, target) = (images.f_to_device(options.device.device())?, target.on(options.device.device())?);
+        let (images, target) = (images.f_to_device(options.device.device())?, target.on(options.device)?);
         Ok(Self { model, optimizer, images: channels_last(&images)?, target, steps: 0 })
     }
 

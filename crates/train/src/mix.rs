@@ -2,6 +2,7 @@
 //! their labels. What is drawn depends on seed, epoch and batch number alone, so both passes of a step and a resumed run
 //! see the same.
 
+use flatmin_nn::Engine;
 use flatmin_optim::Target;
 use rand::Rng;
 use rand::seq::SliceRandom;
@@ -89,10 +90,11 @@ impl Mixer {
         let (Some(recipe), Target::Classes(labels)) = (recipe, &target) else { return Ok((images, target)) };
         let one_hot = labels.f_one_hot(self.num_classes)?.f_to_kind(Kind::Double)?;
         let partners = Tensor::f_from_slice(&recipe.partners)?;
-        let partners = partners.f_to_device(one_hot.device())?;
-        let soft = one_hot.f_lerp(&one_hot.f_index_select(0, &partners)?, 1.0 - recipe.share)?;
+        let partners_on = |device| Engine::on(device).bring(&partners);
+        let of_partners = one_hot.f_index_select(0, &partners_on(one_hot.device())?)?;
+        let soft = one_hot.f_lerp(&of_partners, 1.0 - recipe.share)?;
         // Selected with channels last, as they lie in memory.
-        let partners = partners.f_to_device(images.device())?;
+        let partners = partners_on(images.device())?;
         let others = images.f_permute([0, 2, 3, 1])?.f_index_select(0, &partners)?.f_permute([0, 3, 1, 2])?;
         let mixed = match &recipe.region {
             None => images.f_lerp(&others, 1.0 - recipe.share)?,

@@ -4,6 +4,7 @@
 use flatmin_nn::ParameterArena;
 use flatmin_torch_ext::cpu::{self, AdamStep, DualNorm, GradientNorms, Layout, Products, SegmentLayout, SgdStep};
 use flatmin_torch_ext::cuda::{self, Arenas, Ball, Cut, Group, Groups, NormPass, Place, StepRecord, Table, Update};
+use tch::kind::Element;
 use tch::{Kind, Tensor};
 
 use super::{Displacement, Metric, Moments};
@@ -53,12 +54,8 @@ impl<'a> Call<'a> {
     }
 
     /// Numbers of the host on the device.
-    pub fn numbers(&self, values: &[f64]) -> Result<Tensor> {
-        Ok(Tensor::f_from_slice(values)?.f_to_device(self.place.device())?)
-    }
-
-    fn integers(&self, values: &[i64]) -> Result<Tensor> {
-        Ok(Tensor::f_from_slice(values)?.f_to_device(self.place.device())?)
+    pub fn bring<T: Element>(&self, values: &[T]) -> Result<Tensor> {
+        Ok(self.place.bring(&Tensor::f_from_slice(values)?)?)
     }
 
     pub fn segments(&self) -> &[SegmentLayout] {
@@ -97,7 +94,7 @@ pub fn dual_norm(
     let metric = cuda::Metric { eta: metric.eta, filter_scales: &scales };
     // The norm alone is wanted: a ball of radius 0.
     let groups = Groups::new(&place, &[Group::default()])?;
-    let coefficients = call.numbers(&[0.0])?;
+    let coefficients = call.bring(&[0.0])?;
     // Of q = 1 the largest finite number, which p / (p - 1) makes 1 again.
     let p = (q / (q - 1.0)).min(f64::MAX);
     let ball = Ball { groups: &groups, p, guard: 0.0, coefficients: &coefficients };
@@ -116,8 +113,8 @@ pub fn perturb(
     let (call, scales) = Call::measured(place, metric, parameters)?;
     let metric = cuda::Metric { eta: metric.eta, filter_scales: &scales };
     let shape = call.shape(displacement.shape)?;
-    let coefficients = call.numbers(&displacement.coefficients)?;
-    let seed = displacement.mask.map(|mask| call.integers(&[mask.seed.cast_signed()])).transpose()?;
+    let coefficients = call.bring(&displacement.coefficients)?;
+    let seed = displacement.mask.map(|mask| call.bring(&[mask.seed.cast_signed()])).transpose()?;
     let mask = displacement.mask.zip(seed.as_ref());
     let mask = mask.map(|(cpu::Mask { keep, unit, .. }, seed)| cuda::Mask { seed, keep, unit });
     let (origin, round_trip) = (displacement.origin, displacement.round_trip);
@@ -146,7 +143,7 @@ pub fn displace(
 ) -> Result<()> {
     let (call, scales) = Call::measured(place, metric, parameters)?;
     let metric = cuda::Metric { eta: metric.eta, filter_scales: &scales };
-    let (shape, coefficients) = (call.shape(shape)?, call.numbers(coefficients)?);
+    let (shape, coefficients) = (call.shape(shape)?, call.bring(coefficients)?);
     let origin = cpu::Origin::Working;
     let displacement = cuda::Displacement { shape, coefficients: &coefficients, origin, mask: None, round_trip: false };
     let arenas = Arenas { master: parameters.master(), working: arena, working_half: None };
@@ -200,7 +197,7 @@ pub fn sgd(
         ..Group::default()
     };
     let groups = Groups::new(&place, &steps.iter().map(group).collect::<Vec<_>>())?;
-    let counts = call.integers(&first.iter().map(|&first| i64::from(!first)).collect::<Vec<_>>())?;
+    let counts = call.bring(&first.iter().map(|&first| i64::from(!first)).collect::<Vec<_>>())?;
     // All groups have the same.
     let SgdStep { decoupled, nesterov, .. } = steps[0];
     gradient
@@ -227,7 +224,7 @@ pub fn adam(
     };
     let groups = Groups::new(&place, &steps.iter().map(group).collect::<Vec<_>>())?;
     // The kernel counts the step itself.
-    let counts = call.integers(&counts.iter().map(|&count| count as i64 - 1).collect::<Vec<_>>())?;
+    let counts = call.bring(&counts.iter().map(|&count| count as i64 - 1).collect::<Vec<_>>())?;
     gradient.run_on_device(&call, |blend| {
         let moments = (moments.first, moments.second);
         Ok(call.update().adam(blend, &groups, moments, &counts, steps[0].decoupled)?)

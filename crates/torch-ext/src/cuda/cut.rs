@@ -102,7 +102,7 @@ fn words<T: Copy>(place: &Place, structs: &[T]) -> Result<Tensor> {
     const { assert!(size_of::<T>().is_multiple_of(8)) };
     // SAFETY: plain structs without padding, read as the words that they are made of.
     let words = unsafe { std::slice::from_raw_parts(structs.as_ptr().cast::<i64>(), size_of_val(structs) / 8) };
-    Ok(Tensor::f_from_slice(words)?.f_to_device(place.device())?)
+    place.bring(&Tensor::f_from_slice(words)?)
 }
 
 /// Memory for sums. Kernels that run at the same time need one each.

@@ -147,7 +147,7 @@ impl Feed {
         let order: Vec<i32> = (0..images as i32).collect();
         Ok(Self {
             values: place.zeros(&[2], Kind::Int64)?,
-            order: Tensor::f_from_slice(&order)?.f_to_device(place.device())?,
+            order: place.bring(&Tensor::f_from_slice(&order)?)?,
             seed,
             scratch: Scratch::new(place, 0)?,
         })

@@ -2,10 +2,11 @@
 
 use std::ffi::c_void;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, Tensor, no_grad};
 
 use super::ffi::{self, RawStream};
 use super::library::{Cuda, check};
+use super::stream::{Stream, pinned_like};
 use crate::error::{Error, Result};
 
 /// A device with its kernels.
@@ -51,6 +52,23 @@ impl Place {
 
     pub(super) fn check(&self, status: ffi::Status) -> Result<()> {
         check(status, self.kernels.last_error)
+    }
+
+    /// A tensor of the host there, for what this thread queues in its current stream from now on; nobody waits. No copy if it is there
+    /// already. Not while a graph is captured.
+    ///
+    /// # Errors
+    /// What libtorch answers.
+    pub fn bring(&self, tensor: &Tensor) -> Result<Tensor> {
+        let (Some(cuda), Device::Cuda(index), Device::Cpu) = (self.cuda, self.device, tensor.device()) else {
+            return Ok(tensor.f_to_device(self.device)?);
+        };
+        // From torch's cache, which gives this memory to nobody else before the copy from it is done.
+        let mut pinned = pinned_like(cuda, tensor)?;
+        no_grad(|| pinned.f_copy_(tensor))?;
+        let mut there = Tensor::f_empty(tensor.size(), (tensor.kind(), self.device))?;
+        Stream::current(cuda, index)?.copy(&mut there, &pinned)?;
+        Ok(there)
     }
 
     /// Zeros there.

@@ -40,7 +40,7 @@ impl Groups {
 
     pub fn new(place: &Place, groups: &[Group]) -> Result<Self> {
         let numbers: Vec<f64> = groups.iter().flat_map(Group::numbers).collect();
-        Ok(Self { values: Tensor::f_from_slice(&numbers)?.f_to_device(place.device())?, len: groups.len() })
+        Ok(Self { values: place.bring(&Tensor::f_from_slice(&numbers)?)?, len: groups.len() })
     }
 
     /// Those whose numbers lie in this dense float64 tensor, or will.
