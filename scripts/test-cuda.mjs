@@ -91,13 +91,16 @@ const testsOnGpu = [
 ];
 
 function onEmulatedGpu(gpu) {
-  vitest(testsOnGpu, emulated(gpu));
+  const env = emulated(gpu);
+  vitest(testsOnGpu, env);
+  for (const kind of ['null', 'others'])
+    vitest(['gpu'], { ...env, FLATMIN_EMULATED_GPU_EAGER: kind }, ['-t', 'ends where the CPU does']);
 }
 
-function vitest(names, env) {
+function vitest(names, env, options = []) {
   const files = names.map((name) => `__test__/${name}.test.ts`);
   const program = join(root, 'node_modules', 'vitest', 'vitest.mjs');
-  run(process.execPath, [program, 'run', ...files], { ...env, FLATMIN_TEST_DEVICE: 'cuda' });
+  run(process.execPath, [program, 'run', ...files, ...options], { ...env, FLATMIN_TEST_DEVICE: 'cuda' });
 }
 
 async function onDevice(program) {

@@ -62,7 +62,7 @@ class Call {
 Tensor scratch_of(const Tensor& tensor, int64_t doubles) { return at::empty({doubles}, tensor.options().dtype(at::kDouble)); }
 
 // Counters for sums of the call's stream. Each kernel leaves them as zeros, and they stay for good: graphs that were recorded on the stream
-// count with them, too.
+// count with them, too. They are made before any of these, by the steps that warm up.
 uint32_t* counters_of(const Call& call, const Tensor& like, int64_t count) {
   if (like.is_cpu()) return nullptr;
   static std::mutex lock;

@@ -59,6 +59,16 @@ struct Kept<const T*> {
   const T* get() const { return value.has_value() ? &*value : nullptr; }
 };
 
+// What counts blocks starts at zero, which twins do not need.
+template <class T>
+void require_zero(const T&) {}
+void require_zero(const Kept<const flatmin_scratch*>& kept) {
+  const flatmin_scratch* const scratch = kept.get();
+  if (scratch == nullptr || scratch->counter == nullptr || *scratch->counter == 0) return;
+  std::fputs("emulated GPU: a counter is not zero before its kernel\n", stderr);
+  std::abort();
+}
+
 void check(int status) {
   if (status == 0) return;
   std::fprintf(stderr, "emulated GPU: a kernel failed: %s\n", flatmin_twin_kernels()->last_error());
@@ -83,7 +93,10 @@ struct Queued<Kernel> {
 
   static int call(void* stream, Arguments... arguments) {
     return submit(stream, name, [kept = std::tuple<Kept<Arguments>...>(Kept<Arguments>{arguments}...)] {
-      const auto launch = [](const auto&... each) { return (flatmin_twin_kernels()->*Kernel)(nullptr, each.get()...); };
+      const auto launch = [](const auto&... each) {
+        (require_zero(each), ...);
+        return (flatmin_twin_kernels()->*Kernel)(nullptr, each.get()...);
+      };
       check(std::apply(launch, kept));
     });
   }

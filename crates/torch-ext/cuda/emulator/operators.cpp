@@ -108,6 +108,16 @@ c10::Device device_of(const Stack& arguments) {
   return {at::kCUDA, c10::cuda::current_device()};
 }
 
+// All on one device, but for numbers and indices of the CPU.
+void check_devices(const std::string& name, const Stack& arguments, c10::Device device) {
+  const bool indexes = name.find("index") != std::string::npos && name != "aten::index_select";
+  mapped(arguments, [&](const at::Tensor& tensor) {
+    const bool fits = tensor.device() == device || (tensor.is_cpu() && (tensor.dim() == 0 || indexes));
+    TORCH_CHECK(fits, name, ": one tensor is on ", tensor.device(), ", another on ", device);
+    return tensor;
+  });
+}
+
 // An empty tensor that is written gets the size of what is written.
 void make_room(const OperatorHandle& operation, const Stack& arguments, const Stack& written) {
   const auto empty = [](const IValue& value) { return value.isTensor() && value.toTensor().numel() == 0; };
@@ -123,6 +133,7 @@ void emulate(const OperatorHandle& operation, Stack* stack) {
   const Stack arguments(stack->end() - count, stack->end());
   torch::jit::drop(*stack, count);
   const c10::Device device = device_of(arguments);
+  check_devices(schema.name(), arguments, device);
   const c10::cuda::CUDAGuard guard(device);
   const auto& returns = schema.returns();
   const auto written = [&](const c10::Argument& answer) { return written_argument(schema, answer); };

@@ -1,8 +1,9 @@
 // Streams, events, captures and graphs of the emulated GPU.
 //
 // Nothing that is queued runs before somebody waits for it, and then only what that needs: the latest moment that a real GPU might
-// choose. So who reads a result without waiting, frees or reuses memory too early, or forgets that one stream must wait for another,
-// gets wrong numbers each time, and not now and then.
+// choose. So who reads a result without waiting, or forgets that one stream must wait for what another writes, gets wrong numbers each time,
+// and not now and then. FLATMIN_EMULATED_GPU_EAGER=null lets the null streams run at once instead, =others all but these: so does who
+// writes before another stream has read.
 #pragma once
 
 #include <cuda_runtime_api.h>

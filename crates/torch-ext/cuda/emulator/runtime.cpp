@@ -67,7 +67,7 @@ cudaError_t copy(void* to, const void* from, size_t bytes, cudaStream_t stream) 
   if (!pageable) return enqueue(stream, "copy", [=] { move(to, from, bytes); });
   cudaStreamCaptureStatus status;
   if (const cudaError_t error = capture_info(stream, &status, nullptr); error != cudaSuccess) return error;
-  if (status != cudaStreamCaptureStatusNone) return cudaErrorStreamCaptureUnsupported;
+  if (status != cudaStreamCaptureStatusNone) return synchronize(stream);  // fails, and ends the capture
   if (!to_host) {
     // Taken at once, from memory that the driver cannot keep in place.
     const auto bytes_now = static_cast<const char*>(from);

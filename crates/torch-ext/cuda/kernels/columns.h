@@ -28,12 +28,15 @@ struct Grid {
   Grid(int64_t rows, int channels, int width) : rows(rows), channels(channels), width(width) {
     const int packs = channels / width;
     columns = 1;
-    while (columns < kLanes && columns < packs) columns *= 2;
+    // 128 bytes side by side are enough: with more, few threads would be left to add the blocks of a channel.
+    const int widest = width > 1 ? 8 : kLanes;
+    while (columns < widest && columns < packs) columns *= 2;
     // Few idle threads where the packs of a row are no power of two.
     while (columns > 4 && packs % columns != 0) columns /= 2;
     tiles = (packs + columns - 1) / columns;
     const int64_t enough = (rows + kRowsOfThread * lines() - 1) / (kRowsOfThread * lines());
-    const int64_t most = kMostBlocks / tiles > 1 ? kMostBlocks / tiles : 1;
+    int64_t most = kMostBlocks / tiles > 1 ? kMostBlocks / tiles : 1;
+    if (most > kSlicesOfAdder * parts()) most = kSlicesOfAdder * parts();
     slices = static_cast<int>(enough < 1 ? 1 : enough < most ? enough : most);
     slice_rows = (rows + slices - 1) / slices;
   }
@@ -41,6 +44,7 @@ struct Grid {
   // Depends on the shape alone, so that sums do, too.
   static constexpr int64_t kRowsOfThread = 16;
   static constexpr int kMostBlocks = 1024;
+  static constexpr int kSlicesOfAdder = 64;
 
   FLATMIN_BOTH int lines() const { return kThreads / columns; }
   FLATMIN_BOTH int tile_channels() const { return columns * width; }
@@ -151,6 +155,7 @@ __global__ void __launch_bounds__(kThreads, Kernel::kBlocks)
 
 template <class Kernel, class Finish>
 int sum_rows(void* stream, const Grid& grid, const Kernel& kernel, const Finish& finish, const flatmin_scratch& scratch) {
+  static_assert(kLanes * Kernel::kWidth <= kThreads, "a thread for each channel of a tile");
   const dim3 blocks(grid.tiles, grid.slices);
   column_kernel<<<blocks, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(kernel, grid, finish, scratch);
   return launched();

@@ -4,6 +4,7 @@
 #include <ATen/ops/empty_like.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAGraphsC10Utils.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 #include <cuda_runtime_api.h>
@@ -106,6 +107,9 @@ int pinned_like(const void* tensor, void** out) {
   return guarded([&] {
     const at::Tensor& like = *static_cast<const at::Tensor*>(tensor);
     c10::cuda::device_count_ensure_non_zero();
+    // Torch would allow it, and the graph would keep what lies there now.
+    const bool captured = c10::cuda::currentStreamCaptureStatusMayInitCtx() != c10::cuda::CaptureStatus::None;
+    TORCH_CHECK(!captured, "page-locked memory was asked for while a graph is captured");
     const auto options = like.options().device(at::kCPU).pinned_memory(true).requires_grad(false);
     *out = new at::Tensor(at::empty_like(like, options, at::MemoryFormat::Preserve));
   });
