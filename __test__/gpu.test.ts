@@ -53,9 +53,8 @@ function net(options: { device: 'cpu' | 'cuda'; dtype?: 'float64' | 'bfloat16' }
   return Model.sequential(list, { inputShape: [1, 8, 8], seed: 1, dtype: 'float64', ...options });
 }
 
-type Wrap = (base: SGD) => Optimizer;
-const asam: Wrap = (base) => new ASAM(base, { rho: 0.3 });
 const sgd = (model: Model) => new SGD(model, { lr: 0.05, momentum: 0.9, weightDecay: 5e-4 });
+const asam = (model: Model) => new ASAM(sgd(model), { rho: 0.3 });
 
 async function trained(
   where: 'cpu' | 'cuda',
@@ -100,7 +99,7 @@ const optimizers: Record<string, (model: Model) => Optimizer> = {
   'SAM at every third step': (model) => new SAM(sgd(model), { rho: 0.1, interval: 3 }),
   'SAM of micro-batches': (model) => new SAM(sgd(model), { rho: 0.1, microBatch: 16 }),
   'SAM around AdamW': (model) => new SAM(new AdamW(model, { lr: 0.01 }), { rho: 0.1 }),
-  ASAM: (model) => asam(sgd(model)),
+  ASAM: asam,
   'ASAM by filter': (model) => new ASAM(sgd(model), { rho: 0.3, scale: 'filter' }),
   GSAM: (model) => new GSAM(sgd(model), { rho: 0.1 }),
 };
@@ -133,9 +132,8 @@ describe.skipIf(device === undefined)('training on a GPU ends where the CPU does
   });
 
   it.each(Object.keys(ways))('with %s', async (name) => {
-    const optimizer = (model: Model) => asam(sgd(model));
-    const found = await trained('cuda', optimizer, ways[name]);
-    expectSame(found, await trained('cpu', optimizer, ways[name]));
+    const found = await trained('cuda', asam, ways[name]);
+    expectSame(found, await trained('cpu', asam, ways[name]));
     // All others are replayed from a recording.
     expect(found.history.epochs.at(-1)?.eager !== undefined).toBe(name === 'accumulation');
   });
@@ -143,7 +141,7 @@ describe.skipIf(device === undefined)('training on a GPU ends where the CPU does
   it('in bfloat16, closely', async () => {
     const losses = async (where: 'cpu' | 'cuda') => {
       const model = net({ device: where, dtype: 'bfloat16' });
-      const trainer = new Trainer({ model, optimizer: asam(sgd(model)), train: digits, epochs: 3, batchSize: 64 });
+      const trainer = new Trainer({ model, optimizer: asam(model), train: digits, epochs: 3, batchSize: 64 });
       return (await trainer.fit()).epochs.map(({ train }) => train.loss);
     };
     const [found, expected] = [await losses('cuda'), await losses('cpu')];
@@ -158,7 +156,7 @@ describe.skipIf(device === undefined)('training on a GPU ends where the CPU does
       const open = (file: string, device: 'cpu' | 'cuda') =>
         Model.fromTorchScript(file, { inputShape: [2, 4, 4], dtype: 'float64', device });
       const model = await open(join(packageRoot, '__test__/fixtures/small-script.pt'), where);
-      const optimizer = asam(sgd(model));
+      const optimizer = asam(model);
       for (let step = 0; step < 5; step++) await optimizer.step({ images: images(step), labels });
       const weights = await weightsOf(model);
       const saved = join(folder, `${where}.pt`);
@@ -171,15 +169,14 @@ describe.skipIf(device === undefined)('training on a GPU ends where the CPU does
   });
 
   it("goes on from a checkpoint, its own bit for bit and the CPU's closely", async () => {
-    const optimizer = (model: Model) => asam(sgd(model));
-    const whole = await trained('cuda', optimizer, { epochs: 4 });
+    const whole = await trained('cuda', asam, { epochs: 4 });
     for (const where of ['cuda', 'cpu'] as const) {
       const runDir = join(folder, `half-${where}`);
       const options = { epochs: 4, runDir };
-      await trained(where, optimizer, { ...options, maxSteps: 8 });
+      await trained(where, asam, { ...options, maxSteps: 8 });
       const model = net({ device: 'cuda' });
       const trainer = new Trainer({
-        ...{ model, optimizer: optimizer(model), train: digits, batchSize: 64, seed: 7, test: digits },
+        ...{ model, optimizer: asam(model), train: digits, batchSize: 64, seed: 7, test: digits },
         ...options,
       });
       const history = await trainer.resume(runDir);
@@ -192,7 +189,7 @@ describe.skipIf(device === undefined)('training on a GPU ends where the CPU does
 
   it('skips a step whose gradient is not finite, and leaves weights and state', async () => {
     const model = net({ device: 'cuda' });
-    const optimizer = asam(sgd(model));
+    const optimizer = asam(model);
     const images = (value: number) => Tensor.from(new Float64Array(64 * 64).fill(value), [64, 1, 8, 8]);
     const labels = Array.from({ length: 64 }, (_, index) => index % 10);
     // Queued three times, then recorded.
@@ -206,7 +203,7 @@ describe.skipIf(device === undefined)('training on a GPU ends where the CPU does
   it('takes no more memory with each run', async () => {
     const memory = async () => {
       using model = net({ device: 'cuda' });
-      const trainer = new Trainer({ model, optimizer: asam(sgd(model)), train: digits, epochs: 2, batchSize: 64 });
+      const trainer = new Trainer({ model, optimizer: asam(model), train: digits, epochs: 2, batchSize: 64 });
       return (await trainer.fit()).epochs.at(-1)?.deviceMemoryBytes;
     };
     const first = await memory();

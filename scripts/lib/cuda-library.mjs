@@ -54,11 +54,16 @@ export async function buildCudaLibrary(release) {
   say(`CUDA library for torch ${release.torch}: building`);
   const objects = await all(kernelObjects(toolkit), torchObjects(release, libtorch, toolkit));
   mkdirSync(folder, { recursive: true });
-  const staging = `${library}.building`;
-  link(staging, objects, toolkit);
-  renameSync(staging, library);
+  inPlace(library, (staging) => link(staging, objects, toolkit));
   writeFileSync(stamp, hash);
   return library;
+}
+
+/** Makes a file aside and puts it in its place once it is whole: other processes may have it open. */
+function inPlace(path, make) {
+  const staging = `${path}.building`;
+  make(staging);
+  renameSync(staging, path);
 }
 
 function libraryName(release) {
@@ -119,9 +124,11 @@ export async function buildEmulatedGpu(release) {
   const folder = join(root, '.cache', 'cuda', 'emulated-gpu');
   mkdirSync(folder, { recursive: true });
   const driver = join(folder, 'libcuda.so.1');
-  run(compiler, ['-shared', '-s', '-o', driver, '-Wl,-soname,libcuda.so.1', ...emulator.filter(ofDriver)]);
+  inPlace(driver, (staging) =>
+    run(compiler, ['-shared', '-s', '-o', staging, '-Wl,-soname,libcuda.so.1', ...emulator.filter(ofDriver)]),
+  );
   const rest = emulator.filter((object) => !ofDriver(object));
-  link(join(folder, libraryName(release)), [...rest, ...torch, ...twin], toolkit);
+  inPlace(join(folder, libraryName(release)), (staging) => link(staging, [...rest, ...torch, ...twin], toolkit));
   return { driver, library: folder };
 }
 

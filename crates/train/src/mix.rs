@@ -90,11 +90,10 @@ impl Mixer {
         let (Some(recipe), Target::Classes(labels)) = (recipe, &target) else { return Ok((images, target)) };
         let one_hot = labels.f_one_hot(self.num_classes)?.f_to_kind(Kind::Double)?;
         let partners = Tensor::f_from_slice(&recipe.partners)?;
-        let partners_on = |device| Engine::on(device).bring(&partners);
-        let of_partners = one_hot.f_index_select(0, &partners_on(one_hot.device())?)?;
-        let soft = one_hot.f_lerp(&of_partners, 1.0 - recipe.share)?;
+        let partners = Engine::on(one_hot.device()).bring(&partners)?;
+        let soft = one_hot.f_lerp(&one_hot.f_index_select(0, &partners)?, 1.0 - recipe.share)?;
         // Selected with channels last, as they lie in memory.
-        let partners = partners_on(images.device())?;
+        let partners = Engine::on(images.device()).bring(&partners)?;
         let others = images.f_permute([0, 2, 3, 1])?.f_index_select(0, &partners)?.f_permute([0, 3, 1, 2])?;
         let mixed = match &recipe.region {
             None => images.f_lerp(&others, 1.0 - recipe.share)?,

@@ -12,36 +12,12 @@
 namespace {
 
 // Structs that a launch reads on the host; everything else behind a pointer is device memory.
+template <class T, class... Others>
+constexpr bool kOneOf = (std::is_same_v<T, Others> || ...);
 template <class T>
-constexpr bool kOnHost = false;
-template <>
-constexpr bool kOnHost<flatmin_cut> = true;
-template <>
-constexpr bool kOnHost<flatmin_arenas> = true;
-template <>
-constexpr bool kOnHost<flatmin_blend> = true;
-template <>
-constexpr bool kOnHost<flatmin_scratch> = true;
-template <>
-constexpr bool kOnHost<flatmin_ball> = true;
-template <>
-constexpr bool kOnHost<flatmin_displacement> = true;
-template <>
-constexpr bool kOnHost<flatmin_sgd> = true;
-template <>
-constexpr bool kOnHost<flatmin_adam> = true;
-template <>
-constexpr bool kOnHost<flatmin_norm> = true;
-template <>
-constexpr bool kOnHost<flatmin_norm_backward> = true;
-template <>
-constexpr bool kOnHost<flatmin_cross_entropy> = true;
-template <>
-constexpr bool kOnHost<flatmin_draw> = true;
-template <>
-constexpr bool kOnHost<flatmin_images> = true;
-template <>
-constexpr bool kOnHost<flatmin_augment> = true;
+constexpr bool kOnHost =
+    kOneOf<T, flatmin_cut, flatmin_arenas, flatmin_blend, flatmin_scratch, flatmin_ball, flatmin_displacement, flatmin_sgd,
+           flatmin_adam, flatmin_norm, flatmin_norm_backward, flatmin_cross_entropy, flatmin_draw, flatmin_images, flatmin_augment>;
 
 template <class T>
 struct Kept {

@@ -2,11 +2,11 @@
 
 use std::ffi::c_void;
 
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor};
 
 use super::ffi::{self, RawStream};
 use super::library::{Cuda, check};
-use super::stream::{Stream, pinned_like};
+use super::stream::{Stream, pinned_copy};
 use crate::error::{Error, Result};
 
 /// A device with its kernels.
@@ -63,9 +63,7 @@ impl Place {
         let (Some(cuda), Device::Cuda(index), Device::Cpu) = (self.cuda, self.device, tensor.device()) else {
             return Ok(tensor.f_to_device(self.device)?);
         };
-        // From torch's cache, which gives this memory to nobody else before the copy from it is done.
-        let mut pinned = pinned_like(cuda, tensor)?;
-        no_grad(|| pinned.f_copy_(tensor))?;
+        let pinned = pinned_copy(cuda, tensor)?;
         let mut there = Tensor::f_empty(tensor.size(), (tensor.kind(), self.device))?;
         Stream::current(cuda, index)?.copy(&mut there, &pinned)?;
         Ok(there)

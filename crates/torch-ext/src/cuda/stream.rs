@@ -1,6 +1,6 @@
 //! Streams, events, and copies that run beside the work of other streams.
 
-use tch::Tensor;
+use tch::{Tensor, no_grad};
 
 use super::ffi::Handle;
 use super::library::Cuda;
@@ -72,6 +72,14 @@ pub(super) fn pinned_like(cuda: Cuda, tensor: &Tensor) -> Result<Tensor> {
     cuda.check((cuda.runtime.pinned_like)(tensor.as_ptr(), &mut out))?;
     // SAFETY: a new tensor, which the returned value owns.
     Ok(unsafe { Tensor::from_ptr(out) })
+}
+
+/// A copy of a tensor in page-locked memory of the CPU, from torch's cache, which gives this memory to nobody else before what is copied
+/// from it has arrived. Not while a graph is captured.
+pub(super) fn pinned_copy(cuda: Cuda, tensor: &Tensor) -> Result<Tensor> {
+    let mut pinned = pinned_like(cuda, tensor)?;
+    no_grad(|| pinned.f_copy_(tensor))?;
+    Ok(pinned)
 }
 
 /// A point in a stream's queue.

@@ -4,10 +4,10 @@
 use std::cell::OnceCell;
 
 use tch::kind::Element;
-use tch::{Device, Tensor, no_grad};
+use tch::{Device, Tensor};
 
 use super::library::Cuda;
-use super::stream::{Event, Stream, pinned_like};
+use super::stream::{Event, Stream, pinned_copy};
 use crate::error::Result;
 
 pub struct Uploader {
@@ -48,9 +48,7 @@ impl Uploader {
         let size = [values.len() as i64];
         // SAFETY: the tensor is read only, and gone before the borrow ends.
         let borrowed = unsafe { Tensor::f_from_blob(values.as_ptr().cast(), &size, &[1], T::KIND, Device::Cpu)? };
-        // From torch's cache, which gives this memory to nobody else before the copy from it is done.
-        let mut pinned = pinned_like(*cuda, &borrowed)?;
-        no_grad(|| pinned.f_copy_(&borrowed))?;
+        let pinned = pinned_copy(*cuda, &borrowed)?;
         let mut tensor = Tensor::f_empty(size, (T::KIND, self.device))?;
         // Its memory may have been another tensor's, which is read until here.
         let mut event = Event::new(*cuda)?;
